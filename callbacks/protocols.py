@@ -1,0 +1,91 @@
+"""What a model must offer to be asked: the only way in which callbacks know a model.
+
+Every method runs without gradient, leaves the global random state alone and takes images in [-1, 1]. A `generator` is one `torch.Generator`
+(one stream for the batch), a list with one generator per image (image i is then the same in any batch), or None (the global stream).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+from torch import Generator, Tensor
+
+if TYPE_CHECKING:
+    from datamodules.batch import Batch
+
+Generators: TypeAlias = Generator | list[Generator] | None
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Draws images; `batch` carries the conditions, and of `batch["image"]` only the shape counts."""
+
+    def sample(
+        self, batch: Batch, *, generator: Generators = None, num_steps: int | None = None, start: float = 1.0
+    ) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1]; the chain begins at clock value `start` and takes `num_steps` steps."""
+        ...
+
+
+@runtime_checkable
+class DeclaresSampling(Protocol):
+    """Says how it samples; FD, KID and grids write it beside their values."""
+
+    def sampling_settings(self) -> dict[str, Any]:
+        """For instance {"sampler": "DDIM(eta=0)", "num_steps": 50, "guidance": 2.0, "conditional": True}: plain values."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Names the class of an image: judge of class accuracy, extractor of a Fréchet distance."""
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of images [B, C, H, W] in [-1, 1]."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features [B, D] of images [B, C, H, W] in [-1, 1]: the input of the last layer."""
+        ...
+
+
+@runtime_checkable
+class BoundsLikelihood(Protocol):
+    """Bounds the likelihood of images."""
+
+    def bits_per_dimension(self, batch: Batch, *, num_terms: int, generator: Generators = None) -> Tensor:
+        """Upper bound [B] on the negative log-likelihood in bits per dimension, from `num_terms` terms per image."""
+        ...
+
+
+@runtime_checkable
+class Denoises(Protocol):
+    """Takes noise away along a clock t: 0 is clean, 1 is noise."""
+
+    def loss_at(self, batch: Batch, t: Tensor, *, generator: Generators = None) -> Tensor:
+        """Unweighted training loss [B] at the clock values t [B]."""
+        ...
+
+    def noising(self, images: Tensor, t: Tensor, *, generator: Generators = None) -> Tensor:
+        """x_t [B, C, H, W] of the clean images at the clock values t [B]."""
+        ...
+
+    def denoising_path(self, batch: Batch, *, generator: Generators = None, num_frames: int) -> Tensor:
+        """Predictions of the clean image [F, B, C, H, W], F = num_frames, evenly spaced along the chain of `sample`."""
+        ...
+
+
+def require(module: object, protocol: type, asker: object) -> None:
+    """Raises a ValueError that names the missing method, unless `module` offers `protocol`."""
+    if isinstance(module, protocol):
+        return
+    missing = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(module, name)]
+    raise ValueError(
+        f"{type(asker).__name__} asks {type(module).__name__} for {' and '.join(f'{name}()' for name in missing)}, which it "
+        f"does not have: take {type(asker).__name__} out of trainer.callbacks or add the method ({protocol.__name__} in callbacks/protocols.py)"
+    )
+
+
+def sampling_settings(module: object) -> dict[str, Any]:
+    """How `module` samples, as it declares it itself; empty if it does not."""
+    return module.sampling_settings() if isinstance(module, DeclaresSampling) else {}
