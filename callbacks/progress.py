@@ -1,0 +1,33 @@
+"""Progress of long work: a bar where stderr is a terminal, else one plain line at the start and one at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+QUIET_SECONDS = 2.0  # without a terminal, shorter work than this is not worth its lines
+
+
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """Yields `items`, showing on stderr how far it is; `total` where `len(items)` is not known."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            yield from progress.track(items, total=total, description=what)
+        return
+    begin, announced = time.monotonic(), False
+    for index, item in enumerate(items):
+        yield item
+        if not announced and time.monotonic() - begin > QUIET_SECONDS:
+            share = f" ({index + 1} of {total} done)" if total else ""
+            print(f"{what} ...{share}", file=sys.stderr, flush=True)
+            announced = True
+    if announced:
+        print(f"{what}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
