@@ -1,0 +1,20 @@
+"""The one contract between data and models: which keys a batch may carry, and what stands behind each."""
+
+from typing import TypedDict
+
+from torch import Tensor
+
+
+class Batch(TypedDict, total=False):
+    """A dict from datamodule to loss. Letters: B images, C channels, H and W pixels, N tokens, T text length, D width."""
+
+    image: Tensor  # float32 [B, C, H, W] in [-1, 1]
+    label: Tensor  # int64 [B] in 0..K-1
+    text: list[str]  # B strings
+    tokens: Tensor  # int64 [B, T]
+    mask: Tensor  # bool [B, T], true where a token stands
+    image_embedding: Tensor  # float32 [B, D]
+    text_embedding: Tensor  # float32 [B, D]
+    latent: Tensor  # float32 [B, C, H, W]
+    control: Tensor  # float32 [B, C, H, W] in [-1, 1]
+    prefix_length: Tensor  # int64 [B]
