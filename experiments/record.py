@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -156,10 +156,12 @@ class RunRecord(Logger):
     def finalize(self, status: str) -> None:
         """Ends the run as finished ("success"), failed or interrupted; a finished run becomes `latest` of its experiment."""
         error = sys.exc_info()[1]  # Lightning says "failed" for Ctrl-C and SIGTERM too, while it handles them
+        causes = [type(cause).__name__ for cause in _chain(error)]
+        interruption = [name for name in causes if name in ("KeyboardInterrupt", "SIGTERMException")]
         if status in ("success", "finished"):
             self._status |= {"state": "finished", "reason": None}
-        elif isinstance(error, KeyboardInterrupt) or type(error).__name__ == "SIGTERMException":
-            self._status |= {"state": "interrupted", "reason": type(error).__name__}
+        elif interruption:
+            self._status |= {"state": "interrupted", "reason": interruption[0]}
         else:
             lines = str(error or "").strip().splitlines() or [""]
             self._status |= {"state": "failed", "reason": f"{type(error).__name__}: {lines[0]}" if error else None}
@@ -256,6 +258,12 @@ class WandbRecord(WandbLogger):
         if self._experiment is not None:
             self._experiment.finish(exit_code=exit_code)
             self._experiment = None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _json_number(value: float) -> float | str:
