@@ -1,0 +1,50 @@
+"""The `practicum` command: one line per verb; a verb's module is imported only when the verb is called."""
+
+import importlib
+import os
+import sys
+
+VERBS = {
+    "list": ("experiments.listing", "experiments, data sets, sweeps and figures, one line each"),
+    "fit": ("experiments.training:main_fit", "NAME [--data D] [--model.x v ...] [--out DIR]: train an experiment"),
+    "validate": ("experiments.training:main_validate", "RUN: the run's metrics again, on the validation split"),
+    "test": ("experiments.training:main_test", "RUN: the run's metrics on the test split"),
+    "sample": ("experiments.sampling", "RUN [--label 3] [--num 16] [--sampler ddim] [--steps 50] [--guidance 3]: pictures"),
+    "sweep": ("experiments.sweeps", "FILE [--workers N]: every trial of a W&B sweep file"),
+    "report": ("experiments.dashboard", "RUNS... [--out DIR] [--wandb]: the page that compares runs"),
+    "compare": ("experiments.comparing", "FILE: sweep, then report"),
+    "doctor": ("experiments.doctor", "what is installed, cached and reachable; known faults with their remedies"),
+}
+USAGE = "usage: practicum VERB [arguments]\n\n" + "\n".join(f"  {verb:9} {what}" for verb, (_, what) in VERBS.items()) + """
+
+`practicum VERB --help` says more. Runs are written to ./runs (or $PRACTICUM_RUNS). PRACTICUM_TRACEBACK=1 shows where a mistake was found."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a verb and returns the exit code: 0 done, 1 failed, 2 a mistake in what was asked (one line on stderr)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        from experiments.catalogue import nearest
+        print(f"practicum: there is no verb {verb!r}; {nearest(verb, VERBS)}", file=sys.stderr)
+        return 2
+    module, _, function = VERBS[verb][0].partition(":")
+    try:
+        return getattr(importlib.import_module(module), function or "main")(rest) or 0
+    except ValueError as error:
+        if os.environ.get("PRACTICUM_TRACEBACK"):
+            raise
+        print(f"practicum {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print(f"practicum {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

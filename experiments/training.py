@@ -1,0 +1,368 @@
+"""`practicum fit`, `validate`, `test`: an experiment's YAML becomes a trained run folder, by the one LightningCLI.
+
+An experiment is a YAML of experiments/configs. Beside LightningCLI's keys (model, trainer, seed_everything) it may hold
+`data: NAME` (a file of configs/data), `needs: [NAME, ...]` (experiments trained first; a string `run:NAME` is their run folder),
+and dotted keys such as `data.image_size: 16`, which mean the same as on the command line.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningCLI
+
+from callbacks.last_checkpoint import LastCheckpoint
+from callbacks.training_progress import TrainingProgress
+from experiments.catalogue import FOLDERS, Mistake, entries, find, nearest, read_yaml
+from experiments.mistakes import one_line
+from experiments.record import RunRecord, WandbRecord
+from experiments.runs import find_run, load_runs, new_run_folder, runs_root
+from experiments.wandb_mode import settle_wandb_mode
+
+DEFAULTS = FOLDERS["experiment"] / "defaults.yaml"
+DEFAULT_DATA = "datamodules.image_classes.ImageClasses"
+NOT_IDENTITY = ("batch_size", "num_workers", "flip")       # arguments that do not change which pictures a data set holds
+FIT_USAGE = """usage: practicum fit NAME [--data D] [--out DIR] [--KEY VALUE ...]
+
+  NAME              an experiment of `practicum list`, or a path to a YAML
+  --data D          a data set of `practicum list`; its parts: --data.path DIR_OR_HUB_ID --data.image_size 32 ...
+  --out DIR         the run folder (default: runs/NAME/ID)
+  --KEY VALUE       any key of the YAML: --model.schedule Cosine --trainer.max_steps 100 --seed_everything 3"""
+
+
+@dataclass
+class Request:
+    """What the user asked `fit` for."""
+
+    name: str
+    data: str | None = None
+    out: Path | None = None
+    flags: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, arguments: list[str]) -> "Request":
+        """Parses NAME, --data, --out, and keeps every other flag for LightningCLI."""
+        if not arguments or arguments[0].startswith("-"):
+            raise Mistake(f"which experiment? {nearest('', [entry.name for entry in entries('experiment')])}")
+        request = cls(arguments[0])
+        rest = iter(split_equals(arguments[1:]))
+        for flag in rest:
+            if flag not in ("--data", "--out"):
+                request.flags.append(flag)
+                continue
+            value = next(rest, None)
+            if value is None:
+                raise Mistake(f"{flag} needs a value")
+            if flag == "--out":
+                request.out = Path(value)
+            else:
+                request.data = value
+        return request
+
+    @cached_property
+    def file(self) -> Path:
+        return find("experiment", self.name)
+
+    @cached_property
+    def yaml(self) -> dict[str, Any]:
+        return read_yaml(self.file)
+
+    @property
+    def experiment(self) -> str:
+        return self.file.stem
+
+    @property
+    def needs(self) -> list[str]:
+        return self.yaml.get("needs", [])
+
+    @cached_property
+    def dotted(self) -> list[str]:
+        """The YAML's dotted keys and then the user's flags, as flags: `--data.image_size`, `16`, ..."""
+        written = [part for key, value in self.yaml.items() if "." in key for part in (f"--{key}", as_flag(value))]
+        return written + self.flags
+
+    @cached_property
+    def data_arguments(self) -> list[str]:
+        """The flags that choose the data set: all that decides what a needed experiment trains on."""
+        name = self.data or self.yaml.get("data")
+        pairs = [part for flag, value in flag_pairs(self.dotted) if flag.startswith("--data.") for part in (flag, *value)]
+        if name is not None:
+            return ["--config", str(find("data set", name)), *pairs]
+        if "--data.path" not in pairs:
+            names = ", ".join(entry.name for entry in entries("data set"))
+            raise Mistake(f"{self.experiment} trains on any data set: say which, --data NAME (one of {names}) or --data.path DIR")
+        return ["--data", DEFAULT_DATA, *pairs]
+
+    def command_line(self, needed: Mapping[str, Path]) -> list[str]:
+        """The arguments for LightningCLI: defaults, then the experiment, then the data set, then the flags."""
+        own = {key: value for key, value in self.yaml.items() if key not in ("data", "needs") and "." not in key}
+        others = [part for flag, value in flag_pairs(self.dotted) if not flag.startswith("--data.")
+                  for part in (flag, *value)]
+        return ["--config", str(DEFAULTS), "--config", json.dumps(with_runs(own, needed)), *self.data_arguments, *others]
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI that raises a one-line `Mistake`, lets the networks follow the data, and logs into a run folder."""
+
+    def __init__(self, arguments: list[str], *, experiment: str, folder: Path, command: Iterable[str] = (),
+                 facts: Mapping[str, int] | None = None, callbacks: Iterable[Any] = ()) -> None:
+        self.experiment, self.folder, self.command = experiment, folder, list(command)
+        self.facts, self.more_callbacks = facts or {}, list(callbacks)
+        super().__init__(LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, run=False,
+                         args=arguments, save_config_callback=None, auto_configure_optimizers=False,
+                         load_from_checkpoint_support=False, parser_kwargs={"exit_on_error": False})
+
+    def parse_arguments(self, parser, args) -> None:
+        self.config = parse(parser, args)
+
+    def before_instantiate_classes(self) -> None:
+        follow_data(self.config.model, self.facts)
+        self._dump_config()
+        self.config_dump.pop("config", None)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        record = RunRecord(self.folder, experiment=self.experiment, command=self.command,
+                           seed=self.config_dump.get("seed_everything"))
+        record.log_config(self.config_dump)
+        record.update(title=self.datamodule.title, device=describe_device(),
+                      parameters=sum(parameter.numel() for parameter in self.model.parameters()))
+        loggers: list[Any] = [record]
+        mode, _ = settle_wandb_mode()
+        if mode != "disabled":
+            loggers.append(WandbRecord(self.folder, experiment=self.experiment))
+            loggers[-1].log_config(self.config_dump)
+        if self.config_init.trainer.precision is None and torch.cuda.is_available():
+            kwargs["precision"] = "bf16-mixed"
+        trainer = super().instantiate_trainer(logger=loggers, default_root_dir=self.folder, enable_checkpointing=False,
+                                              enable_model_summary=False, enable_progress_bar=False, **kwargs)
+        trainer.callbacks.extend(self.more_callbacks)
+        return trainer
+
+
+def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -> Path:
+    """Trains an experiment and returns its run folder.
+
+    `arguments` are those of the command line after `practicum fit`. Raises `Mistake` for what the user can mend.
+    """
+    request = Request.read(arguments)
+    data = parse_data(request)
+    needed = {need: fit_need(need, request, quiet) for need in request.needs}
+    folder = out or request.out or new_run_folder(runs_root(), request.experiment)
+    calm_libraries()
+    if not quiet:
+        print(settle_wandb_mode()[1], file=sys.stderr)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if checkpoint.exists():
+        raise Mistake(f"--out {folder} already holds a run; choose another folder")
+    line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=folder,
+                       command=["practicum", "fit", *arguments], facts=facts(data),
+                       callbacks=[TrainingProgress(request.experiment, quiet), LastCheckpoint(checkpoint, timedelta(minutes=5))])
+    run_stage(line, "fit")
+    return folder
+
+
+def fit_needs(arguments: list[str]) -> dict[str, Path]:
+    """Trains the experiments that a `fit` with these arguments stands on, unless finished runs are there."""
+    request = Request.read(arguments)
+    return {need: fit_need(need, request, quiet=True) for need in request.needs}
+
+
+def fit_need(need: str, request: Request, quiet: bool) -> Path:
+    """The finished run of a needed experiment; trained now, on the same data if its YAML names none, where there is none."""
+    own = Request(need)
+    own.data_arguments = Request(need, data=None).data_arguments if "data" in own.yaml else request.data_arguments
+    identity = data_identity(parse_data(own))
+    for run in reversed(load_runs_below(runs_root() / need)):
+        if run.status.get("state") == "finished" and data_identity(run.config.get("data", {})) == identity:
+            return run.folder
+    print(f"{request.experiment} needs {need} on the same data: training it first", file=sys.stderr)
+    return fit([need, *needed_flags(own)], quiet=quiet)
+
+
+def evaluate(run: str, stage: str, flags: list[str]) -> Path:
+    """Runs the validation or test loop of a run's last checkpoint, metrics and all, and appends to its record."""
+    folder = find_run(run)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if not checkpoint.is_file():
+        raise Mistake(f"run {folder}: no checkpoint there ({checkpoint.name}); train it first with `practicum fit`")
+    calm_libraries()
+    status = json.loads((folder / "status.json").read_text())
+    line = CommandLine(["--config", str(folder / "config.yaml"), *split_equals(flags)], experiment=status["experiment"],
+                       folder=folder, command=status.get("command", "").split())
+    line.model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    run_stage(line, stage)
+    return folder
+
+
+def run_stage(line: CommandLine, stage: str) -> None:
+    """trainer.fit, .validate or .test; the record is closed whatever happens, and a crash of the run is never hidden."""
+    record = line.trainer.loggers[0]
+    try:
+        getattr(line.trainer, stage)(line.model, datamodule=line.datamodule)
+    except BaseException:
+        record.finalize("failed")
+        raise
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+    if line.trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def main_fit(arguments: list[str]) -> int:
+    """The verb `fit`."""
+    if "-h" in arguments or "--help" in arguments:
+        print(FIT_USAGE)
+        return 0
+    folder = fit(arguments)
+    report(folder)
+    return 0
+
+
+def main_validate(arguments: list[str]) -> int:
+    """The verb `validate`."""
+    return main_evaluate("validate", arguments)
+
+
+def main_test(arguments: list[str]) -> int:
+    """The verb `test`."""
+    return main_evaluate("test", arguments)
+
+
+def main_evaluate(stage: str, arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: practicum {stage} RUN [--KEY VALUE ...]\n\n  RUN  a run folder, NAME/ID, or NAME for its latest run")
+        return 0 if arguments else 2
+    report(evaluate(arguments[0], stage, arguments[1:]))
+    return 0
+
+
+def report(folder: Path) -> None:
+    """Prints the last value of every metric of a run, and where the run is."""
+    run = load_runs([folder])[0]
+    width = max(map(len, run.scalars), default=0)
+    for key in sorted(run.scalars):
+        if key.startswith(("val/", "test/")):
+            print(f"  {key:{width}}  {run.last(key):.4g}")
+    print(f"run: {folder}")
+
+
+def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """`parser.parse_args` that raises a one-line `Mistake`."""
+    try:
+        return parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise one_line(error, parser, arguments) from None
+
+
+def parse_data(request: Request) -> Namespace:
+    """The data part of a request alone: class_path and init_args."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    return parse(parser, request.data_arguments).data
+
+
+def facts(data: Namespace) -> dict[str, int]:
+    """channels, image_size, num_classes, ... of the data set, as its DataModule reports them without decoding."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    module = parser.instantiate_classes(Namespace(data=data)).data
+    module.prepare_data()
+    return module.facts()
+
+
+def follow_data(config: Any, known: Mapping[str, int]) -> None:
+    """Sets the arguments named like a fact of the data (channels, image_size, num_classes) wherever the model has them.
+
+    An argument that is null stays so: `num_classes: null` is an unconditional network.
+    """
+    if not isinstance(config, Namespace):
+        return
+    for key, value in vars(config).items():
+        if key in known and value is not None:
+            setattr(config, key, known[key])
+        else:
+            follow_data(value, known)
+
+
+def data_identity(config: Any) -> dict[str, Any]:
+    """What decides which pictures a data set holds: two runs with equal identities saw the same ones."""
+    config = config.as_dict() if isinstance(config, Namespace) else config
+    arguments = {key: value for key, value in config.get("init_args", {}).items() if key not in NOT_IDENTITY}
+    return {"class_path": config.get("class_path"), **arguments}
+
+
+def needed_flags(request: Request) -> list[str]:
+    """`request.data_arguments` in the form in which `fit` takes them."""
+    arguments = request.data_arguments
+    head = ["--data", Path(arguments[1]).stem if Path(arguments[1]).parent == FOLDERS["data set"] else arguments[1]]
+    return (head if arguments[0] == "--config" else []) + arguments[2:]
+
+
+def load_runs_below(folder: Path) -> list:
+    return load_runs([folder]) if any(folder.glob("*/status.json")) else []
+
+
+def with_runs(value: Any, needed: Mapping[str, Path]) -> Any:
+    """The same YAML with every string `run:NAME` replaced by the run folder of that needed experiment."""
+    if isinstance(value, dict):
+        return {key: with_runs(item, needed) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_runs(item, needed) for item in value]
+    if isinstance(value, str) and (match := re.fullmatch(r"run:(\w+)", value)):
+        if match[1] not in needed:
+            raise Mistake(f"{value!r} is used but `needs:` does not name {match[1]}; add it: needs: [{match[1]}]")
+        return str(needed[match[1]].resolve())
+    return value
+
+
+def split_equals(arguments: list[str]) -> list[str]:
+    """`--key=value` as two arguments."""
+    return [part for argument in arguments
+            for part in (argument.split("=", 1) if re.match(r"--[\w.+]+=", argument) else [argument])]
+
+
+def flag_pairs(arguments: list[str]) -> list[tuple[str, list[str]]]:
+    """[--a, 1, --b, --c, 2] -> [(--a, [1]), (--b, []), (--c, [2])]"""
+    pairs: list[tuple[str, list[str]]] = []
+    for argument in arguments:
+        if argument.startswith("--") or not pairs:
+            pairs.append((argument, []))
+        else:
+            pairs[-1][1].append(argument)
+    return pairs
+
+
+def as_flag(value: Any) -> str:
+    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+
+
+def describe_device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def calm_libraries() -> None:
+    """Silences what the libraries say about themselves; warnings of ours, and errors, stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for pattern in (".*does not have many workers.*", ".*num_workers.*bottleneck.*", ".*smaller than the logging interval.*",
+                    ".*isinstance\\(treespec, LeafSpec\\).*", ".*Checkpoint directory.*exists and is not empty.*",
+                    ".*LightningCLI's args parameter.*"):
+        warnings.filterwarnings("ignore", pattern)

@@ -1,0 +1,126 @@
+"""The U-Net of DDPM and improved DDPM: residual blocks steered by time and label, attention where the map is small."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.networks.attention import PixelAttention
+from lightning_modules.networks.embeddings import LabelEmbedding, TimeEmbedding
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions with a skip; the embedding scales and shifts the second norm (Nichol & Dhariwal 2021, section 3).
+
+    [B, in_channels, H, W], [B, dim] -> [B, out_channels, H, W]. The last convolution starts at zero: at first the block is its skip.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.steer = nn.Linear(dim, 2 * out_channels)
+        self.norm2 = nn.GroupNorm(8, out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.steer(embedding)[:, :, None, None].chunk(2, dim=1)                # B C 1 1
+        h = F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
+        return self.skip(x) + self.conv2(self.dropout(h))
+
+
+class Stage(nn.Module):
+    """A residual block, and attention after it where the level has it."""
+
+    def __init__(self, in_channels: int, out_channels: int, dim: int, dropout: float, attention: bool) -> None:
+        super().__init__()
+        self.block = ResBlock(in_channels, out_channels, dim, dropout)
+        self.attention = PixelAttention(out_channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.attention(self.block(x, embedding))
+
+
+class UNet(nn.Module):
+    """Noisy image, time and (optionally) label -> an image-shaped prediction.
+
+    `network(x_t [B, C, H, W], t [B] in [0, 1], label [B] or None) -> [B, C, H, W]`. Any H and W; label `num_classes` is the null
+    class. `multipliers` give the width of each level, from full resolution down (each level halves the map); levels named in
+    `attention_levels`, and the middle, attend. Sizes: width 32, (1, 2, 2): 0.6 M parameters; width 128, (1, 2, 2, 2), two blocks
+    a level: 36 M, the CIFAR-10 network of Ho et al. 2020 (2006.11239, appendix B).
+    """
+
+    def __init__(self, channels: int = 3, num_classes: int | None = None, width: int = 64,
+                 multipliers: Sequence[int] = (1, 2, 2), blocks_per_level: int = 1,
+                 attention_levels: Sequence[int] = (), dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % 8:
+            raise ValueError(f"width {width} is not a multiple of 8 (group norm has 8 groups); try {8 * max(1, round(width / 8))}")
+        self.channels, self.num_classes = channels, num_classes
+        dim = 4 * width
+        self.time = TimeEmbedding(width, dim)
+        self.label = LabelEmbedding(num_classes, dim) if num_classes is not None else None
+        self.stem = nn.Conv2d(channels, width, 3, padding=1)
+
+        widths = [width * multiplier for multiplier in multipliers]
+        skips, here = [width], width
+        self.down = nn.ModuleList()
+        for level, there in enumerate(widths):
+            stages = nn.ModuleList()
+            for _ in range(blocks_per_level):
+                stages.append(Stage(here, there, dim, dropout, level in attention_levels))
+                here = there
+                skips.append(here)
+            last = level == len(widths) - 1
+            halve = nn.Identity() if last else nn.Conv2d(here, here, 3, stride=2, padding=1)
+            if not last:
+                skips.append(here)
+            self.down.append(nn.ModuleList([stages, halve]))
+
+        self.middle = nn.ModuleList([Stage(here, here, dim, dropout, True), Stage(here, here, dim, dropout, False)])
+
+        self.up = nn.ModuleList()
+        for level, there in reversed(list(enumerate(widths))):
+            stages = nn.ModuleList()
+            for _ in range(blocks_per_level + 1):
+                stages.append(Stage(here + skips.pop(), there, dim, dropout, level in attention_levels))
+                here = there
+            smooth = nn.Conv2d(here, here, 3, padding=1) if level else nn.Identity()
+            self.up.append(nn.ModuleList([stages, smooth]))
+
+        self.norm = nn.GroupNorm(8, here)
+        self.head = nn.Conv2d(here, channels, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        embedding = self.time(t)                                                              # B D
+        if self.label is not None:
+            if label is None:
+                label = torch.full((len(x),), self.label.null, device=x.device)
+            embedding = embedding + self.label(label)
+        embedding = F.silu(embedding)
+
+        h = self.stem(x)                                                                      # B width H W
+        skips = [h]
+        for level, (stages, halve) in enumerate(self.down):
+            for stage in stages:
+                h = stage(h, embedding)
+                skips.append(h)
+            if level < len(self.down) - 1:
+                h = halve(h)                                                                  # B C ceil(H/2) ceil(W/2)
+                skips.append(h)
+        for stage in self.middle:
+            h = stage(h, embedding)
+        for level, (stages, smooth) in enumerate(self.up):
+            for stage in stages:
+                h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+            if level < len(self.up) - 1:
+                h = smooth(F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest"))       # B C 2H 2W
+        return self.head(F.silu(self.norm(h)))                                                # B C H W
