@@ -1,0 +1,124 @@
+"""`practicum report`: one list of panels becomes a local HTML page that needs no network, and a W&B workspace."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from experiments.page.charts import finite
+from experiments.page.groups import Comparison, compare
+from experiments.page.panels import PANELS
+from experiments.runs import Run, load_runs, runs_root
+
+
+def main(argv: list[str]) -> int:
+    """Read the runs named on the command line and write the page; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="practicum report", description="One page (HTML, no network) that compares runs.")
+    parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders, or folders that hold runs")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where index.html goes (default: report/ beside the runs)")
+    parser.add_argument("--title", default="", help="the page's headline")
+    parser.add_argument("--wandb", action="store_true", help="also build the W&B workspace of the same panels")
+    arguments = parser.parse_args(argv)
+    folders = [_found(name) for name in arguments.runs]
+    page = write_page(load_runs(folders), arguments.out or folders[0] / "report", title=arguments.title)
+    print(f"page: {page}")
+    if arguments.wandb:
+        from experiments.page.workspace import publish
+
+        print(publish(compare(load_runs(folders), arguments.title), page.parent))
+    return 0
+
+
+def write_page(runs: Sequence[Run], out: Path, title: str = "") -> Path:
+    """Write index.html (everything inside it) and numbers.json (every number drawn, with run ids) and return the page's path."""
+    comparison = compare(runs, title)
+    drawn, missing, numbers = "", [], {}
+    for panel in PANELS:
+        result = panel.draw(comparison, panel.keys(comparison))
+        if result is None:
+            missing.append(f"“{panel.title}” ({panel.wants})" if panel.wants else f"“{panel.title}”")
+            continue
+        drawn += (f'<section id="{panel.slug}"><h2>{escape(panel.title)}</h2>'
+                  f'<p class="caption">{escape(panel.caption)}</p>{result.html}</section>')
+        numbers[panel.slug] = result.numbers
+    if missing:
+        drawn += f'<section><p class="missing">Not on this page, because no run has logged what it needs: {escape("; ".join(missing))}.</p></section>'
+    out.mkdir(parents=True, exist_ok=True)
+    record = {"title": comparison.title, "groups": {group.label: {
+        "settings": group.settings, "runs": [{"id": run.id, "experiment": run.name, "seed": run.seed} for run in group.runs],
+    } for group in comparison.groups}, "panels": numbers}
+    (out / "numbers.json").write_text(json.dumps(finite(record), indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    page = out / "index.html"
+    page.write_text(_document(comparison, drawn), encoding="utf-8")
+    return page
+
+
+def _found(name: str) -> Path:
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if (runs_root() / name).is_dir():
+        return runs_root() / name
+    from experiments.runs import find_run
+
+    return find_run(name)
+
+
+def _document(comparison: Comparison, body: str) -> str:
+    from plotly.offline import get_plotlyjs
+
+    asset = resources.files("experiments.page").joinpath
+    plotly = get_plotlyjs() if 'class="plot"' in body else "const Plotly = null;"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{escape(comparison.title)}</title><style>{asset("style.css").read_text()}</style></head><body>'
+        f"<header class=masthead><p class=eyebrow>practicum · {len(comparison.runs)} runs</p><h1>{escape(_capital(comparison.title))}</h1>"
+        f"{_facts(comparison)}</header>{_legend(comparison)}<main>{body}</main>"
+        f"<footer>Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by practicum. Every number drawn here, with its run’s id, is in <code>numbers.json</code> beside this page.</footer>"
+        f"<script>{plotly}</script><script>{asset('script.js').read_text()}</script></body></html>"
+    )
+
+
+def _capital(title: str) -> str:
+    return title[:1].upper() + title[1:]
+
+
+def _legend(comparison: Comparison) -> str:
+    if len(comparison.groups) < 2:
+        return ""
+    buttons = "".join(f'<button type="button" data-legend="{escape(group.label)}" aria-pressed="true" style="--group:var(--{group.index % 8})">'
+                      f"{escape(group.label)}</button>" for group in comparison.groups)
+    return f'<nav class="legend" aria-label="groups"><div>{buttons}<span>a click hides a group everywhere</span></div></nav>'
+
+
+def _facts(comparison: Comparison) -> str:
+    """Groups, seeds, data, steps, parameters, device and date, each only if the runs say it."""
+    status: list[dict[str, Any]] = [run.status for run in comparison.runs]
+
+    def said(key: str) -> list[Any]:
+        return list(dict.fromkeys(str(one[key]) for one in status if one.get(key) is not None))
+
+    days = sorted({str(one["started"])[:10] for one in status if one.get("started")})
+    seconds = sum(float(one["seconds"]) for one in status if isinstance(one.get("seconds"), int | float))
+    parameters = [f"{int(number):,}" if number.isdigit() else number for number in said("parameters")]
+    steps = [f"{int(number):,}" if number.isdigit() else number for number in said("step")]
+    facts = {
+        "Groups": str(len(comparison.groups)), "Seeds": ", ".join(map(str, comparison.seeds)), "Data": ", ".join(said("title")),
+        "Training steps": _few(steps), "Parameters": _few(parameters), "Device": ", ".join(said("device")),
+        "When": days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "",
+        "Training time": f"{seconds / 60:.0f} min in all" if seconds >= 90 else f"{seconds:.0f} s in all" if seconds else "",
+    }
+    return "<dl class=facts>" + "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value) + "</dl>"
+
+
+def _few(values: list[str]) -> str:
+    return ", ".join(values) if len(values) <= 4 else f"{values[0]} to {values[-1]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

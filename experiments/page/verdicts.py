@@ -1,0 +1,108 @@
+"""The first panel: for each metric one sentence that says what the seeds allow, and a picture of their differences."""
+
+import math
+from html import escape
+from typing import Any
+
+from experiments.page.groups import Comparison, Group
+from experiments.page.metrics import Metric, metrics_of
+from experiments.statistics import against_reference, comparable, interval, verdict
+from experiments.statistics import Comparison as Difference
+
+WIDTH, HEIGHT = 300, 62
+
+
+def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return per metric, and per group against the first one, a sentence and the numbers behind it."""
+    found = []
+    for metric in metrics_of(comparison):
+        values = {group.label: group.values(metric.key) for group in comparison.groups}
+        values = {label: by_seed for label, by_seed in values.items() if by_seed}
+        if len(values) < 2:
+            found += [_single(metric, label, list(by_seed.values()), list(by_seed)) for label, by_seed in values.items()]
+            continue
+        reference = next(iter(values))
+        about = {f"{group.label}, seed {run.seed}": run.about.get(metric.key, {}) for group in comparison.groups
+                 for run in group.runs if run.last(metric.key) is not None}
+        if refusal := comparable(list(about.values()), list(about)):
+            found.append({"metric": metric, "sentence": refusal})
+            continue
+        try:
+            differences = against_reference(values, reference)
+        except ValueError as error:
+            found.append({"metric": metric, "sentence": f"not ranked: {error}"})
+            continue
+        for label, difference in differences.items():
+            sentence = verdict(label, reference, _noun(metric), difference, metric.better == "lower")
+            seeds = {number: values[label][number] - values[reference][number] for number in difference.seeds}
+            found.append({"metric": metric, "sentence": sentence, "group": label, "reference": reference,
+                          "difference": difference, "seeds": seeds})
+    return found
+
+
+def draw_verdicts(comparison: Comparison) -> str:
+    """Return the verdicts as an HTML list, or "" where no metric was logged."""
+    items = ""
+    for item in verdicts(comparison):
+        picture = _picture(item, comparison.groups) if "difference" in item else ""
+        items += (f'<li><div><p class="eyebrow">{escape(item["metric"].name)}</p>'
+                  f'<p class="sentence">{escape(item["sentence"][:1].upper() + item["sentence"][1:])}.</p></div>{picture}</li>')
+    return f'<ul class="verdicts">{items}</ul>' if items else ""
+
+
+def verdict_numbers(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the verdicts as plain numbers and text."""
+    plain = []
+    for item in verdicts(comparison):
+        numbers: dict[str, Any] = {"metric": item["metric"].key, "sentence": item["sentence"]}
+        if "difference" in item:
+            difference: Difference = item["difference"]
+            numbers |= {"group": item["group"], "reference": item["reference"], "mean": difference.mean, "low": difference.low,
+                        "high": difference.high, "p": difference.p, "seeds": {str(k): v for k, v in item["seeds"].items()}}
+        plain.append(numbers)
+    return plain
+
+
+def _single(metric: Metric, label: str, values: list[float], seeds: list[int]) -> dict[str, Any]:
+    found = interval(values)
+    said = f"{label}: {found.mean:.4g}" + (f" [{found.low:.4g}, {found.high:.4g}]" if len(values) > 1 else "")
+    named = ", ".join(map(str, seeds))
+    return {"metric": metric, "sentence": f"{said} with {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({named}); nothing to compare it with"}
+
+
+def _noun(metric: Metric) -> str:
+    return {"Fréchet distance": "FD"}.get(metric.name.split(",")[0], metric.name.split(",")[0])
+
+
+def _picture(item: dict[str, Any], groups: tuple[Group, ...]) -> str:
+    """Draw each seed's difference as a dot, their mean and its interval as a line, and where no difference lies."""
+    difference: Difference = item["difference"]
+    points = list(item["seeds"].values())
+    reach = max((abs(point) for point in points), default=0.0) or 1.0
+    ends = [end for end in (difference.low, difference.high) if math.isfinite(end)]
+    reach = 1.1 * max(reach, min(max((abs(end) for end in ends), default=0.0), 3 * reach))
+    index = {group.label: group.index for group in groups}
+    lower, higher = item["group"], item["reference"]
+    if item["metric"].better == "higher":
+        lower, higher = higher, lower
+    winner = f"var(--{index[lower if difference.mean < 0 else higher] % 8})" if difference.shown else "var(--muted)"
+
+    def x(value: float) -> float:
+        return WIDTH / 2 + max(-1.0, min(1.0, value / reach)) * WIDTH / 2
+
+    marks = "".join(f'<circle cx="{x(point):.1f}" cy="22" r="4" fill="{winner}" fill-opacity=".55"><title>seed {number}: '
+                    f"{point:+.4g}</title></circle>" for number, point in item["seeds"].items())
+    if ends:
+        marks += (f'<path d="M{x(difference.low):.1f} 36H{x(difference.high):.1f}" stroke="{winner}" stroke-width="2.5"/>'
+                  f'<path d="M{x(difference.mean):.1f} 31V41" stroke="{winner}" stroke-width="2.5"/>')
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(item["group"])} minus {escape(item["reference"])}, by seed">'
+        f'<path d="M{WIDTH / 2} 8V46" stroke="var(--muted)" stroke-width="1" stroke-dasharray="2 3"/>{marks}'
+        f'<text x="{WIDTH / 2}" y="60" text-anchor="middle">0</text>'
+        f'<text x="0" y="60">← {escape(_cut(lower))} better</text>'
+        f'<text x="{WIDTH}" y="60" text-anchor="end">{escape(_cut(higher))} better →</text></svg>'
+    )
+
+
+def _cut(label: str, length: int = 16) -> str:
+    return label if len(label) <= length else label[: length - 1] + "…"
