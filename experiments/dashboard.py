@@ -12,8 +12,8 @@ from typing import Any
 
 from experiments.page.charts import finite
 from experiments.page.groups import Comparison, compare
-from experiments.page.panels import PANELS
-from experiments.runs import Run, load_runs, runs_root
+from experiments.page.panels import Drawn, Panel, draw_panels
+from experiments.runs import Run, find_run, load_runs, runs_root, write_atomically
 
 
 def main(argv: list[str]) -> int:
@@ -25,37 +25,40 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--wandb", action="store_true", help="also build the W&B workspace of the same panels")
     arguments = parser.parse_args(argv)
     folders = [_found(name) for name in arguments.runs]
-    page = write_page(load_runs(folders), arguments.out or folders[0] / "report", title=arguments.title)
-    print(f"page: {page}")
+    comparison = compare(load_runs(folders), arguments.title)
+    drawn, missing = draw_panels(comparison)
+    out = arguments.out or folders[0] / "report"
+    print(f"page: {_write(comparison, drawn, missing, out)}")
     if arguments.wandb:
         from experiments.page.workspace import publish
 
-        print(publish(compare(load_runs(folders), arguments.title), page.parent))
+        print(publish(comparison, drawn, out))
     return 0
 
 
 def write_page(runs: Sequence[Run], out: Path, title: str = "") -> Path:
-    """Write index.html (everything inside it) and numbers.json (every number drawn, with run ids) and return the page's path."""
+    """Write index.html (everything inside it) and numbers.json (every number drawn, with run ids) and return the page's path.
+
+    Raises ValueError where there are no runs.
+    """
     comparison = compare(runs, title)
-    drawn, missing, numbers = "", [], {}
-    for panel in PANELS:
-        result = panel.draw(comparison, panel.keys(comparison))
-        if result is None:
-            missing.append(f"“{panel.title}” ({panel.wants})" if panel.wants else f"“{panel.title}”")
-            continue
-        drawn += (f'<section id="{panel.slug}"><h2>{escape(panel.title)}</h2>'
-                  f'<p class="caption">{escape(panel.caption)}</p>{result.html}</section>')
-        numbers[panel.slug] = result.numbers
+    return _write(comparison, *draw_panels(comparison), out)
+
+
+def _write(comparison: Comparison, drawn: list[tuple[Panel, Drawn]], missing: list[Panel], out: Path) -> Path:
+    body = "".join(f'<section id="{panel.slug}"><h2>{escape(panel.title)}</h2><p class="caption">{escape(panel.caption)}</p>{result.html}</section>'
+                   for panel, result in drawn)
     if missing:
-        drawn += f'<section><p class="missing">Not on this page, because no run has logged what it needs: {escape("; ".join(missing))}.</p></section>'
-    out.mkdir(parents=True, exist_ok=True)
+        named = "; ".join(f"“{panel.title}” needs {panel.wants}" if panel.wants else f"“{panel.title}”" for panel in missing)
+        body += f'<section><p class="missing">Not on this page, because no run holds it: {escape(named)}.</p></section>'
     record = {"title": comparison.title, "groups": {group.label: {
         "settings": group.settings, "runs": [{"id": run.id, "experiment": run.name, "seed": run.seed} for run in group.runs],
-    } for group in comparison.groups}, "panels": numbers}
-    (out / "numbers.json").write_text(json.dumps(finite(record), indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    page = out / "index.html"
-    page.write_text(_document(comparison, drawn), encoding="utf-8")
-    return page
+    } for group in comparison.groups}, "panels": {panel.slug: result.numbers for panel, result in drawn}}
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = json.dumps(finite(record), indent=1, ensure_ascii=False, default=str) + "\n"
+    write_atomically(out / "numbers.json", numbers)
+    write_atomically(out / "index.html", _document(comparison, body))
+    return out / "index.html"
 
 
 def _found(name: str) -> Path:
@@ -64,8 +67,6 @@ def _found(name: str) -> Path:
         return folder
     if (runs_root() / name).is_dir():
         return runs_root() / name
-    from experiments.runs import find_run
-
     return find_run(name)
 
 

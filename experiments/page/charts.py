@@ -42,8 +42,17 @@ def finite(value: Any) -> Any:
 
 
 def axis(title: str, log: bool = False, **more: Any) -> dict[str, Any]:
-    """Return an axis; on a logarithmic one only powers of ten (and 2, 5 within few of them) are labelled."""
-    return {"title": {"text": title}, **({"type": "log", "exponentformat": "power"} if log else {}), **more}
+    """Return an axis."""
+    return {"title": {"text": title}, **({"type": "log"} if log else {}), **more}
+
+
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Return the ticks of a logarithmic axis from `low` to `high`: powers of ten, and numbers between them where they are few."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    factors = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high / low < 5 else (1, 2, 3, 5) if high / low < 20 else (1, 2, 5) if high / low < 100 else (1,)
+    ticks = [factor * 10.0**power for power in powers for factor in factors]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" if 1e-3 <= tick < 1e5 else f"10<sup>{round(math.log10(tick))}</sup>" if
+                                            math.log10(tick).is_integer() else f"{tick:g}" for tick in ticks]}
 
 
 def lines(
@@ -89,7 +98,7 @@ def lines(
                           "seeds": {str(number): [list(point) for point in points] for number, points in by_seed.items()}}
     drawn = [value for group in numbers.values() for points in group["seeds"].values() for _, value in points]
     logarithmic = y.get("type") == "log" and bool(drawn) and min(drawn) > 0
-    ordinate = {key: value for key, value in y.items() if logarithmic or key not in ("type", "exponentformat")}
+    ordinate = {key: value for key, value in y.items() if logarithmic or key != "type"}
     layout = {"xaxis": dict(x), "yaxis": {**ordinate, **_range(drawn, logarithmic)}, "showlegend": False, "height": height}
     return {"data": traces, "layout": layout}, numbers
 
@@ -105,9 +114,8 @@ def mean_curve(curves: Sequence[Series]) -> list[tuple[float, float, float | Non
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
     """Return the mean and its 95 % t-interval; no interval with fewer than two values."""
-    if len(values) < 2:
-        return (values[0], None, None)
-    return tuple(interval(values))
+    found = interval(values)
+    return (found.mean, found.low, found.high) if len(values) > 1 else (found.mean, None, None)
 
 
 def thinned(points: Series, bins: int = 100) -> list[tuple[float, float]]:
@@ -148,8 +156,8 @@ def dots(values: Mapping[str, Mapping[int, float]], title: str, height: int = 32
         error = {"error_y": {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low],
                              "color": colour(index), "thickness": 2, "width": 5}} if low is not None and high is not None else {}
         traces.append({
-            "mode": "markers+text", "x": [places[label] + 0.2], "y": [mean], "text": [f"{mean:.4g}"],
-            "textposition": "middle right", "textfont": {"color": "@ink", "size": 12},
+            "mode": "markers+text", "x": [places[label] + 0.2], "y": [mean], "text": [f"&nbsp;{mean:.4g}"],
+            "textposition": "top right", "textfont": {"color": "@ink", "size": 12},
             "customdata": [interval_text(mean, low, high)], "hovertemplate": "%{customdata}<extra>" + escape(label) + "</extra>",
             "marker": {"size": 10, "symbol": "line-ew", "line": {"width": 3, "color": colour(index)}, "color": colour(index)},
             **error, **shared,
@@ -194,7 +202,7 @@ def _range(values: Sequence[float], logarithmic: bool, ends: Sequence[float] = (
     if logarithmic:
         low, high = math.log10(low), math.log10(high)
         margin = 0.06 * (high - low) or 0.1
-        return {"range": [low - margin, high + margin]}
+        return {"range": [low - margin, high + margin], **log_ticks(10 ** (low - margin), 10 ** (high + margin))}
     spread = (high - low) or abs(high) * 0.1 or 1.0
     low = max(min([low, *ends]), low - spread)
     high = min(max([high, *ends]), high + spread)

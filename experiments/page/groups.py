@@ -39,6 +39,7 @@ class Comparison:
     title: str
     groups: tuple[Group, ...]
     differing: tuple[str, ...]
+    paths: tuple[str, ...] = ()  # the dotted keys, down to plain values, that tell the groups apart
     left_out: tuple[tuple[Run, str], ...] = ()
 
     @property
@@ -49,7 +50,7 @@ class Comparison:
     def seeds(self) -> list[int]:
         return sorted({seed(run) for run in self.runs})
 
-    def keys(self) -> list[str]:
+    def logged(self) -> list[str]:
         """Return every scalar key of any run, in order of first appearance."""
         return list(dict.fromkeys(key for run in self.runs for key in run.scalars))
 
@@ -77,14 +78,14 @@ def compare(runs: Sequence[Run], title: str = "") -> Comparison:
     differing = dict(_differences("", [_settings(runs[0].config) for runs in members]))
     order = _order(differing, len(members))
     members = [members[i] for i in order]
-    differing = {path: [values[i] for i in order] for path, values in differing.items()}
+    differing = {path: _without_shared_arguments([values[i] for i in order]) for path, values in differing.items()}
     names = _short_names(list(differing))
     labels = _labels(members, {names[path]: values for path, values in differing.items()})
     groups = tuple(
         Group(label, index, runs, {names[path]: values[index] for path, values in differing.items()})
         for index, (label, runs) in enumerate(zip(labels, members, strict=True))
     )
-    return Comparison(title or _title(groups), groups, tuple(names.values()), tuple(left_out))
+    return Comparison(title or _title(groups), groups, tuple(names.values()), _plain_paths(differing), tuple(left_out))
 
 
 def short(value: Any, arguments: bool = True) -> str:
@@ -130,6 +131,29 @@ def _differences(path: str, values: list[Any]) -> Iterator[tuple[str, list[Any]]
             yield from _differences(f"{path}.{number}", list(items))
     else:
         yield path, values
+
+
+def _without_shared_arguments(values: list[Any]) -> list[Any]:
+    """Objects keep the arguments that set them apart: what all of them have, with the same value, is dropped."""
+    if not all(isinstance(value, dict) and isinstance(value.get("init_args"), dict) for value in values):
+        return values
+    first = values[0]["init_args"]
+    shared = {key for key in first if all(key in value["init_args"] and value["init_args"][key] == first[key] for value in values)}
+    return [{**value, "init_args": {key: item for key, item in value["init_args"].items() if key not in shared}} for value in values]
+
+
+def _plain_paths(differing: dict[str, list[Any]]) -> tuple[str, ...]:
+    """An object is told by its class and, where two groups have the same class, by the arguments that differ."""
+    paths = []
+    for path, values in differing.items():
+        classes = [value.get("class_path") for value in values if isinstance(value, dict)]
+        if len(classes) < len(values) or None in classes:
+            paths.append(path)
+            continue
+        paths.append(f"{path}.class_path")
+        if len(set(classes)) < len(classes):
+            paths += dict.fromkeys(f"{path}.init_args.{key}" for value in values for key in value.get("init_args") or {})
+    return tuple(paths)
 
 
 def _order(differing: dict[str, list[Any]], count: int) -> list[int]:
@@ -185,11 +209,10 @@ def _without_shared_ends(names: list[str]) -> list[str]:
 
 def _title(groups: tuple[Group, ...]) -> str:
     data = {str(run.status["title"]) for group in groups for run in group.runs if run.status.get("title")}
-    where = f" on {', '.join(sorted(data))}" if data else ""
+    where = f", on {', '.join(sorted(data))}" if data else ""
     labels = [group.label for group in groups]
     if len(labels) == 1:
         return f"{labels[0]}{where}"
-    listed = ", ".join(labels[:-1]) + " and " + labels[-1] if len(labels) <= 4 else f"{len(labels)} settings"
-    what = set.intersection(*(set(group.settings) for group in groups))
-    noun = f": {', '.join(sorted(what))}" if 1 <= len(what) <= 2 else ""
-    return f"{listed}{where}{noun}"
+    listed = f"{', '.join(labels[:-1])} or {labels[-1]}" if len(labels) <= 4 else f"{len(labels)} groups"
+    settings = list(groups[0].settings)
+    return f"{settings[0]}: {listed.replace(f'{settings[0]} ', '')}{where}" if len(settings) == 1 else f"{listed}{where}"

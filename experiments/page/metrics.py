@@ -34,7 +34,7 @@ def metrics_of(comparison: Comparison) -> list[Metric]:
     """Return the metrics that any run has logged under val/ or test/, in the order of KINDS."""
     found = []
     for pattern, name, better in KINDS:
-        for key in comparison.keys():
+        for key in comparison.logged():
             split, _, measure = key.partition("/")
             if split not in ("val", "test") or not (match := re.fullmatch(pattern, measure)):
                 continue

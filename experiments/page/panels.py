@@ -1,6 +1,7 @@
 """The one list of panels: what a page (or a W&B workspace) shows of a comparison, in the order in which a person meets it."""
 
 import base64
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.page import closed_form
-from experiments.page.charts import axis, chart, dots, lines, thinned
+from experiments.page.charts import axis, chart, colour, dots, lines, log_ticks, thinned
 from experiments.page.groups import Comparison, Group, seed, short
 from experiments.page.metrics import metrics_of
 from experiments.page.verdicts import draw_verdicts, verdict_numbers
@@ -19,10 +20,11 @@ MAX_SEEDS_SHOWN = 8  # pictures are inside the page: those of further seeds stay
 
 @dataclass(frozen=True)
 class Drawn:
-    """A panel as HTML, and the numbers that were drawn."""
+    """A panel as HTML, the numbers that were drawn and, for a panel of words, its Markdown."""
 
     html: str
     numbers: Any = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def metric_keys(comparison: Comparison) -> list[str]:
 def curve_keys(comparison: Comparison) -> list[str]:
     """The losses and metrics that were logged at two steps or more."""
     grown = {key for run in comparison.runs for key, points in run.scalars.items() if len({step for step, _ in points}) > 1}
-    losses = [key for key in comparison.keys() if key.rsplit("/", 1)[-1] == "loss"]
+    losses = [key for key in comparison.logged() if key.rsplit("/", 1)[-1] == "loss"]
     return [key for key in dict.fromkeys([*losses, *metric_keys(comparison)]) if key in grown]
 
 
@@ -207,7 +209,9 @@ def draw_loss_by_noise(comparison: Comparison, keys: list[str]) -> Drawn | None:
             moved[group.label] = {number: sorted((snr[t], loss) for t, loss in points if t in snr)
                                   for number, points in curves[group.label].items()}
     if len(moved) == len(comparison.groups):
-        figure, drawn = lines(moved, axis("log₁₀ signal-to-noise ratio", autorange="reversed"), axis("", log=True))
+        reached = [[snr for points in by_seed.values() for snr, _ in points] for by_seed in moved.values()]
+        shared = [min(map(max, reached)) + 0.2, max(map(min, reached)) - 0.2]  # where every schedule goes, from clean to noise
+        figure, drawn = lines(moved, axis("log₁₀ signal-to-noise ratio", range=shared), axis("", log=True))
         html += chart("loss-by-snr", figure, "The same, at equal noise", "From clean (left) to noise (right).")
         numbers["by log10 SNR"] = drawn
     return Drawn(_charts(html), numbers)
@@ -250,7 +254,7 @@ def _schedule_charts(comparison: Comparison) -> Drawn | None:
     layout = {"xaxis": axis("t (0 is clean, 1 is noise)", range=[0, 1]), "yaxis": axis("", range=[-0.02, 1.02]),
               "showlegend": len(found) == 1 and len(comparison.groups) > 1}
     halves = [{**trace, "y": [value if value > 0 else None for value in trace["y"]]} for trace in traces]
-    log_layout = {**layout, "yaxis": axis("", log=True, range=[-6, 0.1], dtick=1)}
+    log_layout = {**layout, "yaxis": axis("", log=True, range=[-6, 0.1], **log_ticks(1e-6, 1))}
     html = chart("alpha-bar", {"data": traces, "layout": layout}, "Share of signal left, ᾱ(t)")
     html += chart("alpha-bar-log", {"data": halves, "layout": log_layout}, "The same on a logarithmic axis")
     share = f'<p class="caption">Share of the clock spent with less than 1 % of the signal’s variance left (ᾱ &lt; 0.01): {", ".join(said)}.</p>'
@@ -262,10 +266,12 @@ def draw_exact(comparison: Comparison, keys: list[str]) -> Drawn | None:
     table_ = closed_form.exact_errors(comparison)
     if not table_:
         return None
-    html, numbers = "", []
+    html = ""
+    schedules = list(dict.fromkeys(row.schedule for row in table_))
+    tints = {row.schedule: row.colour or colour(schedules.index(row.schedule)) for row in table_}
     for sampler in dict.fromkeys(row.sampler for row in table_):
         traces = []
-        for schedule in dict.fromkeys(row.schedule for row in table_):
+        for schedule in schedules:
             points = [row for row in table_ if row.sampler == sampler and row.schedule == schedule]
             if not points:
                 continue
@@ -276,16 +282,22 @@ def draw_exact(comparison: Comparison, keys: list[str]) -> Drawn | None:
                 "x": [row.num_steps for row in points], "y": [max(row.error, closed_form.FLOOR) for row in points],
                 "customdata": [row.std for row in points],
                 "hovertemplate": "%{x} steps: std %{customdata:.4f}, off by %{y:.2g}<extra>" + escape(schedule) + "</extra>",
-                "line": {"color": points[0].colour or "@muted/0.45", "width": 2.2 if ours else 1, "dash": "solid" if ours else "dot"},
-                "marker": {"size": 6 if ours else 3},
+                "line": {"color": tints[schedule], "width": 2.4 if ours else 1.2, "dash": "solid" if ours else "dot"},
+                "marker": {"size": 6 if ours else 4},
             })
-        layout = {"height": 270, "showlegend": False,
-                  "xaxis": axis("steps", log=True, tickvals=list(closed_form.STEPS), ticktext=[str(k) for k in closed_form.STEPS]),
-                  "yaxis": axis("", log=True, range=[closed_form.LOWEST_DECADE, 0.2], dtick=1)}
+        layout = {"height": 290, "showlegend": False,
+                  "xaxis": axis("sampling steps", log=True, tickvals=list(closed_form.STEPS), ticktext=[str(k) for k in closed_form.STEPS]),
+                  "yaxis": axis("", log=True, range=[math.log10(closed_form.FLOOR), -0.2], **log_ticks(closed_form.FLOOR, 1))}
         html += chart(_slug("exact", sampler), {"data": traces[::-1], "layout": layout}, sampler)
     numbers = [{"schedule": row.schedule, "sampler": row.sampler, "steps": row.num_steps, "std": row.std, "error": row.error}
                for row in table_]
-    return Drawn(f'<div class="charts dense">{html}</div>', {"data_std": closed_form.DATA_STD, "rows": numbers})
+    key = "".join(f'<span><i style="--group:var(--{tints[name][1:]})"{"" if any(row.schedule == name and row.colour for row in table_) else " class=other"}>'
+                  f"</i>{escape(name)}</span>" for name in schedules)
+    text = "| schedule | sampler | " + " | ".join(map(str, closed_form.STEPS)) + " |\n|---|---|" + "---|" * len(closed_form.STEPS)
+    for schedule, sampler in dict.fromkeys((row.schedule, row.sampler) for row in table_):
+        errors = {row.num_steps: f"{row.error:.1e}" for row in table_ if (row.schedule, row.sampler) == (schedule, sampler)}
+        text += f"\n| {schedule} | {sampler} | " + " | ".join(errors.get(steps, "") for steps in closed_form.STEPS) + " |"
+    return Drawn(f'<p class="key">{key}</p>{_charts(html)}', {"data_std": closed_form.DATA_STD, "rows": numbers}, text)
 
 
 # How it was measured ---------------------------------------------------------------------------------------------------------
@@ -307,12 +319,14 @@ def draw_measured(comparison: Comparison, keys: list[str]) -> Drawn | None:
     commands = list(dict.fromkeys(str(run.status["command"]) for run in comparison.runs if run.status.get("command")))
     if commands:
         html += f"<h3>To run it again</h3><pre>{escape(chr(10).join(commands[:12]))}</pre>"
-    return Drawn(html, {"declarations": numbers, "versions": sorted(versions), "commands": commands}) if html else None
+    text = "\n".join(f"- `{key}`: {short(next(iter(declared.values())))}" for key, declared in numbers.items())
+    return Drawn(html, {"declarations": numbers, "versions": sorted(versions), "commands": commands}, text) if html else None
 
 
 def draw_verdict_list(comparison: Comparison, keys: list[str]) -> Drawn | None:
     html = draw_verdicts(comparison)
-    return Drawn(html, verdict_numbers(comparison)) if html else None
+    numbers = verdict_numbers(comparison)
+    return Drawn(html, numbers, "\n".join(f"- **{item['metric']}**: {item['sentence']}" for item in numbers)) if html else None
 
 
 def _charts(html: str) -> str:
@@ -326,7 +340,7 @@ def _slug(prefix: str, key: str) -> str:
 PANELS: tuple[Panel, ...] = (
     Panel(
         "verdict", "What the evidence allows to say",
-        "Groups are compared seed by seed: the same seed means the same initial weights, the same order of the data and the same noise. "
+        "Groups are compared seed by seed, since runs of one seed share initial weights, order of the data and noise wherever their settings agree. "
         "Each dot on the right is one seed’s difference; the bar is their mean with its 95 % interval. A bar that crosses zero shows no difference.",
         metric_keys, draw_verdict_list, "text", "a metric (val/fd_…, val/kid_…, val/bits_per_dim, val/class_accuracy)",
     ),
@@ -371,7 +385,7 @@ PANELS: tuple[Panel, ...] = (
         "exact", "The exact denoiser",
         "No network here. For data drawn from a Gaussian of standard deviation 0.5 the best denoiser is known in closed form, so whatever spread the samples lack "
         "is the fault of schedule, sampler and number of steps. Each chart shows how far the samples’ standard deviation is from 0.5; lower is better. "
-        "Dotted: the other published schedules.",
+        "Dotted: the other published schedules. A line that levels off belongs to a schedule whose cleanest step still holds noise.",
         lambda comparison: [], draw_exact, "text", "a diffusion schedule in its config",
     ),
     Panel(
@@ -379,3 +393,9 @@ PANELS: tuple[Panel, ...] = (
         declared_keys, draw_measured, "text",
     ),
 )
+
+
+def draw_panels(comparison: Comparison) -> tuple[list[tuple[Panel, Drawn]], list[Panel]]:
+    """Draw every panel that the runs have the data for; returns those drawn and those left out."""
+    results = [(panel, panel.draw(comparison, panel.keys(comparison))) for panel in PANELS]
+    return [(panel, drawn) for panel, drawn in results if drawn is not None], [panel for panel, drawn in results if drawn is None]

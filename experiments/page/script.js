@@ -28,6 +28,7 @@ function draw(plot) {
   const layout = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: phone.matches ? false : "zoom",
     margin: { l: 8, r: 12, t: 10, b: 8 }, font: { family: getComputedStyle(document.documentElement).getPropertyValue("--sans"), size: 12, color: named("@ink") },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: named("@muted/0.6"), activecolor: named("@ink") },
     hoverlabel: { bgcolor: named("@raised"), bordercolor: named("@rule"), font: { color: named("@ink"), size: 12 } },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, groupclick: "togglegroup" },
     ...figure.layout,
@@ -35,7 +36,7 @@ function draw(plot) {
   for (const key of Object.keys(layout)) if (/^[xy]axis/.test(key)) layout[key] = axis(layout[key]);
   for (const trace of figure.data) if (hidden.has(trace.legendgroup)) trace.visible = false;
   Plotly.react(plot, figure.data, layout, {
-    displaylogo: false, responsive: true, displayModeBar: phone.matches ? false : "hover",
+    displaylogo: false, responsive: true, displayModeBar: phone.matches ? false : undefined,
     modeBarButtons: [["toImage", "resetScale2d"]], toImageButtonOptions: { scale: 3, filename: plot.id },
   });
 }

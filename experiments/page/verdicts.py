@@ -6,8 +6,8 @@ from typing import Any
 
 from experiments.page.groups import Comparison, Group
 from experiments.page.metrics import Metric, metrics_of
-from experiments.statistics import against_reference, comparable, interval, verdict
 from experiments.statistics import Comparison as Difference
+from experiments.statistics import against_reference, comparable, interval, verdict
 
 WIDTH, HEIGHT = 300, 62
 
@@ -42,10 +42,12 @@ def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
 
 def draw_verdicts(comparison: Comparison) -> str:
     """Return the verdicts as an HTML list, or "" where no metric was logged."""
-    items = ""
+    items, named = "", None
     for item in verdicts(comparison):
         picture = _picture(item, comparison.groups) if "difference" in item else ""
-        items += (f'<li><div><p class="eyebrow">{escape(item["metric"].name)}</p>'
+        name = "" if item["metric"] is named else f'<p class="eyebrow">{escape(item["metric"].name)}</p>'
+        named = item["metric"]
+        items += (f'<li><div>{name}'
                   f'<p class="sentence">{escape(item["sentence"][:1].upper() + item["sentence"][1:])}.</p></div>{picture}</li>')
     return f'<ul class="verdicts">{items}</ul>' if items else ""
 
