@@ -12,7 +12,7 @@ from lightning_modules.diffusion.schedules import Schedule
 
 @dataclass(frozen=True)
 class GaussianDenoiser:
-    """E[x0 | x_t] = alpha * std ** 2 * x_t / (alpha ** 2 * std ** 2 + sigma ** 2) for data N(0, std ** 2) in every pixel."""
+    """E[x0 | x_t] = alpha * std**2 * x_t / (alpha**2 * std**2 + sigma**2), for data N(0, std**2) in every pixel."""
 
     schedule: Schedule
     std: float
@@ -24,7 +24,7 @@ class GaussianDenoiser:
 
 @dataclass(frozen=True)
 class PointsDenoiser:
-    """E[x0 | x_t] for data that is one of `points` [N, ...] with equal chance: their mean, weighted by N(x_t; alpha * point, sigma ** 2)."""
+    """E[x0 | x_t] for data drawn from `points` [N, ...]: their mean, weighted by N(x_t; alpha * point, sigma**2)."""
 
     schedule: Schedule
     points: Tensor
@@ -38,7 +38,7 @@ class PointsDenoiser:
 
 
 def final_std(sampler: Sampler, schedule: Schedule, num_steps: int, std: float) -> float:
-    """The standard deviation that `sampler` gives to data N(0, std ** 2) with the exact denoiser, without drawing anything.
+    """The standard deviation of what `sampler` makes with the exact denoiser of N(0, std**2); nothing is drawn.
 
     Everything is linear, so that the chain is followed on the coefficients of its independent noises.
     """

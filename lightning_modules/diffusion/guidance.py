@@ -11,10 +11,12 @@ from torch import Tensor
 class ClassifierFreeGuidance:
     """`guided(x_t, t)` = u + scale * (c - u), from the conditional prediction c and the unconditional u.
 
-    predict: (x_t [B, ...], t [B], condition [B, ...]) -> prediction [B, ...]: eps, x0 or v alike, but before x0 is clipped.
-    condition, null_condition: [B, ...]; the null may also be one row, to be repeated. A negative prompt takes its place.
-    scale: 0 is unconditional, 1 conditional (either asks for B predictions), more exaggerates (2B in one pass). The paper's w is
-    scale - 1.
+    predict: (x_t [B, ...], t [B], condition [B, ...]) -> prediction [B, ...]: eps, x0 or v alike, but before x0 is
+    clipped.
+    condition, null_condition: [B, ...]; the null may also be one row, to be repeated. A negative prompt takes its
+    place.
+    scale: 0 is unconditional, 1 conditional (either asks for B predictions), more exaggerates (2B in one pass). The
+    paper's w is scale - 1.
     """
 
     predict: Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -11,8 +11,8 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 def randn(shape: Sequence[int], generator: Generators = None, device: torch.device | str = "cpu") -> Tensor:
     """Standard normal float32 numbers of `shape` [B, ...] on `device`.
 
-    generator: None (torch's global generator of the device), one `torch.Generator` (drawn where it lives, then moved), or
-    one CPU generator per image (a ValueError if there are not B of them).
+    generator: None (torch's global generator of the device), one `torch.Generator` (drawn where it lives, then
+    moved), or one CPU generator per image (a ValueError if there are not B of them).
     """
     return _draw(torch.randn, shape, generator, device)
 

@@ -1,8 +1,8 @@
 """What the network's output means: the noise, the clean image, or a mixture of the two.
 
-Given x_t = alpha * x0 + sigma * eps, one of them determines the others. Every method is right for any alpha and sigma, variance
-preserving or not; alpha and sigma broadcast against the images. In diffusers: Eps = `epsilon`, X0 = `sample`,
-V = `v_prediction`, Velocity = `flow_prediction`.
+Given x_t = alpha * x0 + sigma * eps, one of them determines the others. Every method is right for any alpha and
+sigma, variance preserving or not; alpha and sigma broadcast against the images. In diffusers: Eps = `epsilon`, X0 =
+`sample`, V = `v_prediction`, Velocity = `flow_prediction`.
 """
 
 from abc import ABC, abstractmethod

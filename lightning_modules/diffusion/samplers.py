@@ -1,8 +1,8 @@
 """From noise to an image, by a denoiser: six published samplers and the one loop that runs them all.
 
-A sampler sees a denoiser `x0_hat = denoiser(x_t, t)` and a schedule, never a model. Before the loop it writes down its chain as
-`Step`s, each of them one linear update; the loop only asks the denoiser and adds up. Nothing divides by alpha, so chains may
-begin at pure noise (alpha = 0). The caller switches gradients off.
+A sampler sees a denoiser `x0_hat = denoiser(x_t, t)` and a schedule, never a model. Before the loop it writes down
+its chain as `Step`s, each of them one linear update; the loop only asks the denoiser and adds up. Nothing divides by
+alpha, so chains may begin at pure noise (alpha = 0). The caller switches gradients off.
 
     ours                diffusers                          k-diffusion, web UIs     the same numbers as
     Ancestral()         DDPMScheduler (fixed_small)                                 DDIM(eta=1), EulerAncestral()
@@ -12,8 +12,9 @@ begin at pure noise (alpha = 0). The caller switches gradients off.
     Heun()              HeunDiscreteScheduler              sample_heun
     DPMSolverPP2M()     DPMSolverMultistepScheduler        sample_dpmpp_2m
 
-diffusers' `clip_sample` belongs to the denoiser here. Its last three keep x_t / alpha instead of x_t; with that scaling they
-are the formulas below. Its timestep j is our t = (j + 1) / T.
+diffusers' `clip_sample` belongs to the denoiser here. Its Euler, Euler ancestral and Heun
+schedulers keep x_t / alpha instead of x_t; times alpha, they are the formulas below. Its timestep j is our
+t = (j + 1) / T.
 """
 
 import math
@@ -43,9 +44,9 @@ class Level(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Ask the denoiser at clock `t`, then x <- x * `x` + x0_hat * `x0` + fresh noise * `noise` + (change of x0_hat) * `change`.
+    """Ask the denoiser for x0_hat at clock `t`; then x <- the sum of these coefficients times what they are named after.
 
-    The change is counted from the step before.
+    `change` multiplies x0_hat minus the x0_hat of the step before, `noise` fresh noise.
     """
 
     t: float
@@ -58,15 +59,16 @@ class Step(NamedTuple):
 class Sampler(ABC):
     """`sampler(denoiser, noise, schedule=..., num_steps=...)` -> images.
 
-    spacing: which of the schedule's T steps a chain of fewer steps visits (Lin et al. 2023, table 2): "trailing" begins at T
-    (so that noise is what the model expects there), "leading" ends at 1 and begins below T, "linspace" does both ends.
+    spacing: which of the schedule's T steps a chain of fewer steps visits (Lin et al. 2023, table 2): "trailing"
+    begins at T (so that noise is what the model expects there), "leading" ends at 1 and begins below T, "linspace"
+    does both ends.
     """
 
     spacing: Spacing
 
     @abstractmethod
     def steps(self, levels: Sequence[Level]) -> Iterator[Step]:
-        """The updates that lead through `levels`, from the first (the noisiest) to the last (the clean image: 0, 1, 0)."""
+        """The updates that lead through `levels`, from the noisiest to the clean image, Level(0, 1, 0)."""
 
     def chain(self, schedule: Schedule, num_steps: int, start: float = 1.0) -> list[Step]:
         """The whole chain of updates; arguments as in the call."""
@@ -88,7 +90,7 @@ class Sampler(ABC):
         """Images [B, ...] from `noise` [B, ...], the x_t of the first level.
 
         denoiser: (x_t [B, ...], t [B] in (0, 1]) -> the predicted clean image [B, ...].
-        num_steps: length of the chain from t = 1; of it the last `start` * num_steps steps are made, from t = `start` on.
+        num_steps: length of the chain from t = 1; of it the last `start` * num_steps steps are made, from t = `start`.
         generator: as in `noise.randn`, for the fresh noise of the stochastic samplers.
         progress: wraps the list of steps, as tqdm does.
         """
@@ -118,7 +120,8 @@ def follow(
 def spaced(spacing: Spacing, num_steps: int, total: int, start: float = 1.0) -> list[float]:
     """The clock values, falling, at which a chain of `num_steps` of `total` steps asks the denoiser.
 
-    With `start` < 1 the chain is a proportionally shorter one over [0, start]: what is left when its beginning is skipped.
+    With `start` < 1 the chain is a proportionally shorter one over [0, start]: what is left when its beginning is
+    skipped.
     """
     if not 1 <= num_steps <= total:
         raise ValueError(f"num_steps={num_steps}: the schedule has {total} steps, ask for 1 to {total}")
@@ -138,7 +141,8 @@ def spaced(spacing: Spacing, num_steps: int, total: int, start: float = 1.0) -> 
 
 @dataclass(frozen=True)
 class Ancestral(Sampler):
-    """Draws from the posterior q(x_s | x_t, x0_hat) (Ho et al. 2020, eq. 6 and 7; for any alpha, sigma: Kingma et al. 2021, A.2)."""
+    """Draws from the posterior q(x_s | x_t, x0_hat) (Ho et al. 2020, eq. 6 and 7; for any alpha and sigma, Kingma et
+    al. 2021, appendix A)."""
 
     spacing: Spacing = "trailing"
 
@@ -177,7 +181,8 @@ class DDIM(Sampler):
 
 @dataclass(frozen=True)
 class Euler(Sampler):
-    """Euler's method for dx/ds = (x - x0_hat) / s, where s = sigma / alpha and x = x_t / alpha (Karras et al. 2022, algorithm 1).
+    """Euler's method for dx/ds = (x - x0_hat) / s, where s = sigma / alpha and x = x_t / alpha (Karras et al. 2022,
+    algorithm 1).
 
     The same numbers as DDIM(eta=0); with RectifiedFlow, x + (t_next - t) * velocity.
     """
@@ -202,7 +207,8 @@ def _shrinkage(here: Level, there: Level) -> float:
 class EulerAncestral(Sampler):
     """ "Euler a": Euler's step down to s_down, then fresh noise up to s_next (k-diffusion, `get_ancestral_step`).
 
-    s_up = s_next * sqrt(1 - (s_next / s) ** 2) and s_down = s_next ** 2 / s, s = sigma / alpha; the same numbers as Ancestral.
+    s_up = s_next * sqrt(1 - (s_next / s) ** 2) and s_down = s_next ** 2 / s, s = sigma / alpha; the same numbers as
+    Ancestral.
     """
 
     spacing: Spacing = "trailing"
@@ -220,10 +226,11 @@ class EulerAncestral(Sampler):
 
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """Euler's step, then the mean of the slopes at its two ends (Karras et al. 2022, algorithm 1): 2 * num_steps - 1 denoisings.
+    """Euler's step, then the mean of the slopes at its two ends (Karras et al. 2022, algorithm 1): 2 * num_steps - 1
+    denoisings.
 
-    The second half is x <- x + (alpha / 2) * (1 / q - 1) * (change of x0_hat), q = s_next / s. It is left out of the last step (as
-    published), and of a step from s > 1000, where the first slope is of no use and 1 / q has no bound.
+    The second half is x <- x + (alpha / 2) * (1 / q - 1) * (change of x0_hat), q = s_next / s. It is left out of the
+    last step (as published), and of a step from s > 1000, where the first slope is of no use and 1 / q has no bound.
     """
 
     spacing: Spacing = "trailing"
@@ -237,11 +244,11 @@ class Heun(Sampler):
 
 @dataclass(frozen=True)
 class DPMSolverPP2M(Sampler):
-    """Euler's step with x0_hat drawn on along its last change: DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
+    """Euler's step with x0_hat drawn on along its last change: DPM-Solver++(2M) (Lu et al. 2022).
 
-    h = -log(s_next / s) is the step in log SNR / 2; x0_hat + (h / (2 * h_before)) * (change of x0_hat) stands for x0_hat. The first
-    and the last step have no h_before, or an endless h: they are Euler's. (diffusers' lists for "leading" and "linspace"
-    leave out the last but one level of a chain of num_steps + 1; ours are those of the other samplers.)
+    h = -log(s_next / s) is the step in log SNR / 2; x0_hat + (h / (2 * h_before)) * (change of x0_hat) stands for
+    x0_hat. The first step has no h_before and the last an endless h: they are Euler's. (diffusers' lists for "leading"
+    and "linspace" leave out the last level of a chain of num_steps + 1; ours are those of the other samplers.)
     """
 
     spacing: Spacing = "trailing"

@@ -1,8 +1,8 @@
 """Noise schedules: how much of the image and how much noise is in x_t = alpha * x0 + sigma * eps.
 
-The clock runs from t = 0 (clean) to t = 1 (noise); with T steps, step k is t = k / T and `alpha(k / T) ** 2` is the published
-alpha-bar after k steps. Between two steps alpha-bar is interpolated linearly (the variance of a random walk is linear in
-time), except where the source gives a formula for every t.
+The clock runs from t = 0 (clean) to t = 1 (noise); with T steps, step k is t = k / T and `alpha(k / T) ** 2` is the
+published alpha-bar after k steps. Between two steps alpha-bar is interpolated linearly (the variance of a random walk
+is linear in time), except where the source gives a formula for every t.
 
 "linear" names two schedules (CompVis' "linear" is our ScaledLinearBetas), so ours are named by formula. In diffusers:
 LinearBetas = `linear`, ScaledLinearBetas = `scaled_linear`, Cosine = `squaredcos_cap_v2`, ZeroTerminalSNR =
@@ -74,7 +74,7 @@ def from_betas(betas: Tensor) -> Tensor:
 
 
 def with_capped_betas(alpha_bars: Tensor) -> Tensor:
-    """Makes alpha-bars [T + 1] (after 0 ... T steps) end above zero: no beta over 0.999 (Nichol & Dhariwal 2021, section 3.2)."""
+    """The alpha-bars [T] of steps 1 ... T whose betas, made from alpha-bars [T + 1], are cut at 0.999 (iDDPM, 3.2)."""
     return from_betas((1 - alpha_bars[1:] / alpha_bars[:-1]).clamp(max=0.999))
 
 
@@ -82,8 +82,8 @@ def with_capped_betas(alpha_bars: Tensor) -> Tensor:
 class LinearBetas(DiscreteSchedule):
     """DDPM's schedule: T betas evenly from `beta_start` to `beta_end`, used as given (Ho et al. 2020, section 4).
 
-    The ends belong to T = 1000. For another T the improved-DDPM paper multiplies both by 1000 / T: pass them so; with the ends
-    as they are, a chain of T = 100 stops at alpha-bar .36, far from noise.
+    The ends belong to T = 1000. For another T the iDDPM paper (Nichol & Dhariwal 2021) multiplies both by 1000 / T: pass them so; with
+    the ends as they are, a chain of T = 100 stops at alpha-bar .36, far from noise.
     """
 
     num_steps: int = 1000
@@ -96,7 +96,7 @@ class LinearBetas(DiscreteSchedule):
 
 @dataclass(frozen=True)
 class ScaledLinearBetas(DiscreteSchedule):
-    """Stable Diffusion's schedule: the square roots of the T betas are evenly spaced (CompVis' code calls it "linear")."""
+    """Stable Diffusion's schedule: the square roots of the T betas are evenly spaced (in CompVis' code "linear")."""
 
     num_steps: int = 1000
     beta_start: float = 8.5e-4
@@ -109,7 +109,7 @@ class ScaledLinearBetas(DiscreteSchedule):
 
 @dataclass(frozen=True)
 class Cosine(DiscreteSchedule):
-    """alpha-bar = f(t) / f(0), f(t) = cos((t + s) / (1 + s) * pi / 2) ** 2, s = `offset` (Nichol & Dhariwal 2021, eq. 17)."""
+    """alpha-bar = f(t) / f(0), f(t) = cos((t + s) / (1 + s) * pi / 2)**2, s = `offset` (iDDPM, eq. 17)."""
 
     num_steps: int = 1000
     offset: float = 0.008
@@ -121,7 +121,7 @@ class Cosine(DiscreteSchedule):
 
 @dataclass(frozen=True)
 class Sigmoid(DiscreteSchedule):
-    """alpha-bar falls as a sigmoid of a clock from `start` to `end`, scaled to begin at 1 and to end at 0 (Jabri et al. 2022; Chen 2023)."""
+    """alpha-bar falls as a sigmoid does from `start` to `end`, scaled to run from 1 to 0 (Jabri et al. 2022)."""
 
     num_steps: int = 1000
     start: float = -3.0
@@ -136,7 +136,7 @@ class Sigmoid(DiscreteSchedule):
 
 @dataclass(frozen=True)
 class ZeroTerminalSNR(DiscreteSchedule):
-    """`schedule` with alpha shifted and scaled so that it ends at exactly 0 and begins as before (Lin et al. 2023, algorithm 1).
+    """`schedule` with alpha shifted and scaled to end at exactly 0 and begin as before (Lin et al. 2023, algorithm 1).
 
     At t = 1 there is nothing of the image in x_t: a model that predicts eps learns nothing there, so use V or X0.
     """
@@ -178,7 +178,7 @@ class OffsetCosine(Schedule):
 
 @dataclass(frozen=True)
 class RectifiedFlow(Schedule):
-    """The straight line x_t = (1 - t) * x0 + t * eps (Liu et al. 2022; Esser et al. 2024, eq. 13)."""
+    """The straight line x_t = (1 - t) * x0 + t * eps (Liu et al. 2022; Esser et al. 2024)."""
 
     num_steps = None
 

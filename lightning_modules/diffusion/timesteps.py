@@ -27,7 +27,7 @@ class Uniform(Timesteps):
 
 @dataclass(frozen=True)
 class LogitNormal(Timesteps):
-    """logit(t) ~ N(mean, std ** 2): the middle of the clock more often (Esser et al. 2024, eq. 19)."""
+    """logit(t) ~ N(mean, std ** 2): the middle of the clock more often (Esser et al. 2024, section 3.1)."""
 
     mean: float = 0.0
     std: float = 1.0

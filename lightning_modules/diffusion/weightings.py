@@ -27,10 +27,10 @@ class Uniform(Weighting):
 
 @dataclass(frozen=True)
 class MinSNR(Weighting):
-    """min(SNR, gamma) on the error of x0, SNR = (alpha / sigma) ** 2 (Hang et al. 2023, section 3.4).
+    """min(SNR, gamma) on the error of x0, SNR = (alpha / sigma) ** 2 (Hang et al. 2023).
 
-    On eps that is min(SNR, gamma) / SNR and on v min(SNR, gamma) / (SNR + 1), because an error of the output is an error of x0
-    times `x0_gain`.
+    On eps that is min(SNR, gamma) / SNR and on v min(SNR, gamma) / (SNR + 1), because an error of the output is an
+    error of x0 times `x0_gain`.
     """
 
     gamma: float = 5.0
