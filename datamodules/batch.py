@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Batch(TypedDict, total=False):
-    """A dict from datamodule to loss. Letters: B images, C channels, H and W pixels, N tokens, T text length, D width."""
+    """A dict from datamodule to loss. B images, C channels, H and W pixels, T tokens of text, D width."""
 
     image: Tensor  # float32 [B, C, H, W] in [-1, 1]
     label: Tensor  # int64 [B] in 0..K-1

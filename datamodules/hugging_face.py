@@ -6,17 +6,15 @@ decoded once to uint8 of one fixed shape and written to `<cache>/practicum/<key>
 conversion and the flips happen on the device.
 """
 
-import difflib
 import hashlib
+import itertools
 import json
+import math
 import os
 import shutil
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules import images
+from datamodules import images, sources
 from datamodules.batch import Batch
 
 if TYPE_CHECKING:
@@ -38,9 +36,9 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 SPLIT_SEED = 0  # of the validation share and of `limit`: the same rows in every run, whatever the run's own seed
 MAX_REFUSED = 0.01  # share of a split's rows
-HUB_TIMEOUT = 2.0  # seconds
 PEEKED_ROWS = 64  # read for the image size and the channel count, evenly spaced
 CHUNK = 1024  # rows decoded between two writes
+GROUP = 64  # rows decoded by a thread at a time
 CACHE_VERSION = 1  # part of the key: raise it when decoded pixels change
 
 
@@ -58,11 +56,12 @@ class HuggingFaceData(lightning.LightningDataModule):
     A subclass adds what stands beside the picture: `_arrays(split)` returns more arrays of N rows.
 
     Args:
-        path: A built-in name (digits), a folder (Parquet files, class folders of pictures, `save_to_disk`), or a Hub id.
-            With the environment variable PRACTICUM_DATA=DIR, a Hub id whose last part is a folder of DIR is read there.
+        path: A built-in name (digits), a folder (Parquet files, class folders of pictures, `save_to_disk`), or a Hub
+            id. With the environment variable PRACTICUM_DATA=DIR, a Hub id whose last part is a folder of DIR is read
+            from there.
         name: The configuration of a Hub data set that has several.
         revision: The branch, tag or commit of a Hub data set.
-        columns: Our key -> the column's name, such as {image: img, label: fine_label}; by default found by feature type.
+        columns: Our key -> the column's name, such as {image: img, label: fine_label}; else found by feature type.
         image_size: Height and width in pixels; null takes the pictures' own (their shorter side).
         channels: 1 gray, 3 RGB, 4 RGBA; null takes 1 if all pictures are gray, else 3.
         batch_size: Rows of a batch; in training the last, smaller one is left out.
@@ -110,9 +109,13 @@ class HuggingFaceData(lightning.LightningDataModule):
         self._decoded: dict[str, Decoded] = {}
         for key in self.columns:
             if key not in self.keys:
-                raise ValueError(f"columns: unknown key {key!r}{_nearest(key, self.keys)} (keys: {', '.join(self.keys)})")
+                raise ValueError(
+                    f"columns: unknown key {key!r}{sources.nearest(key, self.keys)} (keys: {', '.join(self.keys)})"
+                )
         if channels is not None and channels not in images.MODES:
-            raise ValueError(f"channels: {channels} is not one of {', '.join(map(str, images.MODES))} (gray, RGB, RGBA)")
+            raise ValueError(
+                f"channels: {channels} is not one of {', '.join(map(str, images.MODES))} (gray, RGB, RGBA)"
+            )
         for argument, value in (("image_size", image_size), ("batch_size", batch_size), ("limit", limit)):
             if value is not None and value < 1:
                 raise ValueError(f"{argument}: {value} is not a positive whole number")
@@ -132,10 +135,14 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the pixels and the other arrays of all splits: the same on every machine (after `setup`)."""
+        """16 hex digits of the content: all pixels, and what stands beside them in train and validation.
+
+        The same on every machine and from every source. Needs `prepare_data`.
+        """
         digest = hashlib.sha256()
         for split in self._splits:
-            digest.update(f"{split} {self._read(split).sha256} ".encode())
+            digest.update(f"{split} {self._read(split).image.shape} {self._read(split).sha256} ".encode())
+        for split in ("train", "validation"):  # labels of a test split may be secret
             for key, values in self._arrays(split).items():
                 digest.update(key.encode() + np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()[:16]
@@ -175,10 +182,10 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """On the device: mirror the rows marked `flip`, and uint8 -> float32 in [-1, 1]."""
-        image = batch["image"]                                                     # B C H W, uint8
+        image = batch["image"]  # B C H W, uint8
         if "flip" in batch:
             image = torch.where(batch.pop("flip")[:, None, None, None], image.flip(-1), image)
-        batch["image"] = image.to(torch.float32).div_(127.5).sub_(1)               # B C H W
+        batch["image"] = image.to(torch.float32).div_(127.5).sub_(1)  # B C H W
         return cast(Batch, batch)
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader:
@@ -199,9 +206,11 @@ class HuggingFaceData(lightning.LightningDataModule):
     @cached_property
     def _splits(self) -> "dict[str, datasets.Dataset]":
         """The rows of train, validation and (where there is one) test, pictures still encoded."""
-        source = load(self.path, self.name, self.revision)
+        source = sources.load(self.path, self.name, self.revision)
         if self.train_split not in source:
-            raise ValueError(f"train_split: {self.path} has no split {self.train_split!r} (it has: {', '.join(source)})")
+            raise ValueError(
+                f"train_split: {self.path} has no split {self.train_split!r} (it has: {', '.join(source)})"
+            )
         chosen = {"train": source[self.train_split]}
         validation = self.validation_split
         if validation is None:
@@ -222,7 +231,9 @@ class HuggingFaceData(lightning.LightningDataModule):
             num_rows = len(chosen["train"])
             held_out = round(validation * num_rows)
             if not 0 < held_out < num_rows:
-                raise ValueError(f"validation_split: a share of {validation} of {num_rows} rows leaves no row on one side")
+                raise ValueError(
+                    f"validation_split: a share of {validation} of {num_rows} rows leaves no row on one side"
+                )
             order = _permutation(num_rows)
             train = chosen["train"]
             chosen["train"] = train.select(np.sort(order[held_out:]))
@@ -240,7 +251,8 @@ class HuggingFaceData(lightning.LightningDataModule):
         column = self.columns.get(key)
         if column is not None and column not in names:
             raise ValueError(
-                f"columns: {self.path} has no column {column!r}{_nearest(column, names)} (columns: {', '.join(names)})"
+                f"columns: {self.path} has no column {column!r}{sources.nearest(column, names)}"
+                f" (columns: {', '.join(names)})"
             )
         if column is not None:
             return column
@@ -256,14 +268,16 @@ class HuggingFaceData(lightning.LightningDataModule):
         features = self._splits["train"].features
         column = self._column("image", [name for name, feature in features.items() if _holds_images(feature)], "image")
         if not _holds_images(features[column]):
-            raise ValueError(f"columns: {column!r} of {self.path} holds {features[column]}, not pictures or their bytes")
+            raise ValueError(
+                f"columns: {column!r} of {self.path} holds {features[column]}, not pictures or their bytes"
+            )
         return column
 
     def _encoded(self, split: str) -> "datasets.Dataset":
         """The picture column alone, as {bytes, path}."""
-        import datasets
-
         dataset = self._split(split).select_columns([self._image_column])
+        import datasets  # two seconds, needed only now that there is a data set
+
         return dataset.cast_column(self._image_column, datasets.Image(decode=False))
 
     # Pictures -> one memory map per split ---------------------------------------------------------------------------
@@ -318,8 +332,9 @@ class HuggingFaceData(lightning.LightningDataModule):
         free = shutil.disk_usage(folder.parent).free
         if needed > free:
             raise ValueError(
-                f"{title}: {needed / 1e9:.1f} GB of decoded pictures do not fit into {folder.parent} ({free / 1e9:.1f} GB"
-                " free); set PRACTICUM_CACHE to a larger disk, or use a smaller --data.image_size or --data.limit"
+                f"{title}: {needed / 1e9:.1f} GB of decoded pictures do not fit into {folder.parent}"
+                f" ({free / 1e9:.1f} GB free); set PRACTICUM_CACHE to a folder of a larger disk, or use a smaller"
+                " --data.image_size or --data.limit"
             )
 
         def decode(row: dict[str, Any] | None) -> np.ndarray | images.Refused:
@@ -327,6 +342,9 @@ class HuggingFaceData(lightning.LightningDataModule):
                 return images.decode(_bytes_or_path(row), size, channels)
             except images.Refused as refusal:
                 return refusal
+
+        def decode_group(group: list[dict[str, Any] | None]) -> list[np.ndarray | images.Refused]:
+            return [decode(row) for row in group]
 
         part = folder.with_name(folder.name + ".part")  # a part that is there already was left by a killed process
         shutil.rmtree(part, ignore_errors=True)
@@ -338,8 +356,9 @@ class HuggingFaceData(lightning.LightningDataModule):
         with (part / "images.uint8").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in _progress(range(0, len(dataset), CHUNK), f"decoding {title} to {size} px", len(dataset)):
                 encoded = dataset[start : start + CHUNK][self._image_column]
+                groups = [encoded[first : first + GROUP] for first in range(0, len(encoded), GROUP)]
                 kept = []
-                for row, result in enumerate(pool.map(decode, encoded, chunksize=64), start):
+                for row, result in enumerate(itertools.chain.from_iterable(pool.map(decode_group, groups)), start):
                     if isinstance(result, images.Refused):
                         name = (encoded[row - start] or {}).get("path")
                         refused[row] = f"row {row}" + (f" ({Path(name).name})" if name else "") + f": {result}"
@@ -383,8 +402,8 @@ class Rows(Dataset):
 class BatchOrder(Sampler):
     """Which rows stand in which batch, and which of them are mirrored: a function of (seed, epoch) and nothing else.
 
-    Each `iter` begins the next epoch; `set_epoch` (which Lightning calls) names it. A shuffled order leaves out the last,
-    smaller batch, unless it is the only one.
+    Each `iter` begins the next epoch; `set_epoch` (which Lightning calls) names it. A shuffled order leaves out the
+    last, smaller batch, unless it is the only one.
     """
 
     def __init__(self, num_rows: int, batch_size: int, seed: int, shuffle: bool, flip: bool = False) -> None:
@@ -401,7 +420,7 @@ class BatchOrder(Sampler):
     def __len__(self) -> int:
         if self.shuffle and self.num_rows >= self.batch_size:
             return self.num_rows // self.batch_size
-        return -(-self.num_rows // self.batch_size)
+        return math.ceil(self.num_rows / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         random = np.random.default_rng([self.seed, self.epoch])
@@ -414,91 +433,13 @@ class BatchOrder(Sampler):
 
 
 def cache_folder() -> Path:
-    """Where decoded pictures live: PRACTICUM_CACHE, else practicum/ in the `datasets` cache (HF_DATASETS_CACHE, HF_HOME)."""
-    if os.environ.get("PRACTICUM_CACHE"):
-        return Path(os.environ["PRACTICUM_CACHE"]).expanduser()
-    import datasets
-
-    return Path(datasets.config.HF_DATASETS_CACHE) / "practicum"
-
-
-def load(path: str, name: str | None = None, revision: str | None = None) -> "dict[str, datasets.Dataset]":
-    """Load every split of a built-in name, a folder, a mirrored or a Hub data set; raises ValueError with the remedy."""
-    if path in BUILT_IN:
-        return BUILT_IN[path]()
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return _load_folder(folder, name)
-    if folder.is_file():
-        raise ValueError(f"path: {path} is a file; give the folder it is in")
-    mirror = os.environ.get("PRACTICUM_DATA")
-    if mirror and not Path(mirror).expanduser().is_dir():
-        raise ValueError(f"PRACTICUM_DATA: no such folder {mirror}; name one that holds data sets, or unset it")
-    if mirror and (Path(mirror).expanduser() / folder.name).is_dir():
-        return _load_folder(Path(mirror).expanduser() / folder.name, name)
-    looks_local = path.startswith(("/", ".", "~")) or path.count("/") > 1 or "\\" in path or folder.parent.name in _here()
-    if looks_local:
-        raise ValueError(f"path: no such folder {path}{_nearest(folder.name, _here(folder.parent))}")
-    return _load_hub(path, name, revision)
-
-
-def _load_folder(folder: Path, name: str | None) -> "dict[str, datasets.Dataset]":
-    """Read a `save_to_disk` folder, Parquet files, or pictures in class folders."""
-    import datasets
-
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        loaded = datasets.load_from_disk(str(folder))
-        return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
-    return dict(datasets.load_dataset(str(folder), name))
-
-
-def _load_hub(path: str, name: str | None, revision: str | None) -> "dict[str, datasets.Dataset]":
-    import datasets
-
-    return dict(datasets.load_dataset(path, name, revision=revision))
-
-
-def _digits() -> "dict[str, datasets.Dataset]":
-    """scikit-learn's 1,797 scanned digits, 8x8 gray; stratified with seed 0 into 1,077 / 360 / 360 rows.
-
-    Values 0..16 become round(v * 255 / 16). E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, 1998.
-    """
-    import datasets
-    from PIL import Image
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    scans, labels = load_digits(return_X_y=True)
-    pixels = np.round(scans.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
-    train, rest = train_test_split(np.arange(len(labels)), test_size=720, random_state=0, stratify=labels)
-    validation, test = train_test_split(rest, test_size=360, random_state=0, stratify=labels[rest])
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
-    )
-    return {
-        split: datasets.Dataset.from_dict(
-            {"image": [Image.fromarray(pixels[row]) for row in rows], "label": labels[rows]}, features=features
-        )
-        for split, rows in (("train", train), ("validation", validation), ("test", test))
-    }
-
-
-BUILT_IN = {"digits": _digits}
+    """Where decoded pictures live: PRACTICUM_CACHE, else practicum/ in HF_DATASETS_CACHE (by default in HF_HOME)."""
+    chosen = os.environ.get("PRACTICUM_CACHE")
+    return Path(chosen).expanduser() if chosen else sources.datasets_cache() / "practicum"
 
 
 def _permutation(num_rows: int) -> np.ndarray:
     return np.random.default_rng(SPLIT_SEED).permutation(num_rows)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    """', did you mean ...?' or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def _here(folder: Path = Path()) -> list[str]:
-    """The names of the folders in a folder."""
-    return [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
 
 
 def _holds_images(feature: Any) -> bool:

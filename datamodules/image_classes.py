@@ -9,8 +9,9 @@ from datamodules.hugging_face import HuggingFaceData
 
 
 class ImageClasses(HuggingFaceData):
-    """Batches of `image` float32 [B, C, H, W] in [-1, 1] and `label` int64 [B] in 0..K-1; arguments as in `HuggingFaceData`.
+    """Batches of `image` float32 [B, C, H, W] in [-1, 1] and `label` int64 [B] in 0..K-1.
 
+    The arguments are those of `HuggingFaceData`; `columns` may map image and label.
     The label column is the mapped one, else the first ClassLabel, else the column named label, else the only column of
     texts or whole numbers. Texts and numbers become 0..K-1 in sorted order. A missing label is an error.
     """
@@ -32,9 +33,9 @@ class ImageClasses(HuggingFaceData):
 
     @cached_property
     def _label_column(self) -> str:
-        import datasets
-
         features = self._splits["train"].features
+        import datasets  # two seconds, needed only now that there is a data set
+
         typed = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
         plain = [name for name, feature in features.items() if _is_discrete(feature)]
         named = [name for name in plain if name == "label"]
@@ -46,9 +47,9 @@ class ImageClasses(HuggingFaceData):
     @cached_property
     def _classes(self) -> list[Any]:
         """The K values that the label column can take: names of a ClassLabel, else those found in any split, sorted."""
+        feature = self._splits["train"].features[self._label_column]
         import datasets
 
-        feature = self._splits["train"].features[self._label_column]
         if isinstance(feature, datasets.ClassLabel):
             return list(feature.names)
         found: set[Any] = set()
@@ -70,8 +71,9 @@ class ImageClasses(HuggingFaceData):
         wrong = np.flatnonzero((label < 0) | (label >= len(self._classes)))
         if len(wrong):
             raise ValueError(
-                f"labels: {len(wrong)} of {len(label)} rows of the {split} split have no label in 0..{len(self._classes) - 1}"
-                f" (row {wrong[0]}: {values[wrong[0]]}); mend column {self._label_column!r}, or choose another column or split"
+                f"labels: {len(wrong)} of {len(label)} rows of the {split} split have no label in"
+                f" 0..{len(self._classes) - 1} (row {wrong[0]}: {values[wrong[0]]}); mend column"
+                f" {self._label_column!r} of {self.path}, or choose another column or split"
             )
         return {"label": label[self._read(split).rows]}
 

@@ -38,9 +38,9 @@ def peek(source: Source, max_pixels: int = MAX_PIXELS) -> Header:
 def decode(source: Source, image_size: int, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode one picture to uint8 [C, image_size, image_size]; raises `Refused`.
 
-    The first frame counts, turned as its EXIF tag says. Transparency is laid on white (kept when `channels` is 4), 16-bit
-    gray is divided by 257, CMYK becomes RGB, colour becomes ITU-R 601 gray when `channels` is 1. The shorter side is then
-    resized to `image_size` (Pillow's antialiased bicubic), and the centre is cut out.
+    The first frame counts, turned as its EXIF tag says. Transparency is laid on white (kept when `channels` is 4),
+    16-bit gray is divided by 257, CMYK becomes RGB, colour becomes ITU-R 601 gray when `channels` is 1. The shorter
+    side is then resized to `image_size` (Pillow's antialiased bicubic), and the centre is cut out.
     """
     image = _open(source, max_pixels)
     try:
