@@ -128,6 +128,11 @@ class Sweep:
         text = yaml.safe_dump(scrub(content), sort_keys=False, allow_unicode=True)
         return cls(name, method, parameters, metric.get("name"), goal == "minimize", num_trials, text)
 
+    def label(self, parameters: Mapping[str, Any]) -> str:
+        """What tells a trial from the others of this sweep, such as "model.schedule=Cosine seed_everything=1"."""
+        varying = {key: parameters[key] for key in self.parameters if len(self.parameters[key].choices) != 1}
+        return " ".join(f"{key}={value}" for key, value in scrub(varying or dict(parameters)).items())
+
     def study(self) -> Study:
         """The Optuna study that gives out the trials, always the same ones; a grid in the order written, the last key fastest."""
         import optuna
@@ -157,10 +162,6 @@ class Attempt:
     state: str = ""
     reason: str = ""
     seconds: float = 0.0
-
-    @property
-    def label(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in scrub(self.parameters).items())
 
     @property
     def log(self) -> str:
@@ -265,7 +266,7 @@ def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> li
             if kept := earlier.get(key_of(attempt)):
                 attempt.folder, attempt.state, attempt.seconds = kept["folder"], "finished", kept["seconds"]
                 tell(study, trial, sweep, folder, attempt)
-                progress.ended(attempt, kept=True)
+                progress.ended(sweep.label(parameters), attempt, kept=True)
                 continue
             if not prepared:
                 slots.begin()
@@ -283,7 +284,7 @@ def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> li
             with open(folder / "trials.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(scrub(asdict(attempt))) + "\n")
             tell(study, trial, sweep, folder, attempt)
-            progress.ended(attempt)
+            progress.ended(sweep.label(attempt.parameters), attempt)
     return attempts
 
 
@@ -349,7 +350,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def ended(self, attempt: Attempt, kept: bool = False) -> None:
+    def ended(self, label: str, attempt: Attempt, kept: bool = False) -> None:
         self.done += 1
         if not kept:
             self.seconds.append(attempt.seconds)
@@ -357,7 +358,7 @@ class Progress:
         rest = self._rest()
         place = "" if self.console.is_terminal else f"[{self.done}/{self.total}] "
         when = "" if self.console.is_terminal else f"; {duration(time.monotonic() - self.began)} elapsed, {rest}"
-        self.console.print(f"{place}{attempt.label}: {what} in {duration(attempt.seconds)}{when}")
+        self.console.print(f"{place}{label}: {what} in {duration(attempt.seconds)}{when}")
         self.bar.update(self.task, completed=self.done, rest=rest)
 
     def note(self, text: str) -> None:

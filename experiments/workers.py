@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 from experiments.catalogue import Mistake
 from experiments.runs import scrub, write_atomically
 
-PATIENCE = 10.0  # seconds that interrupted workers have to close their runs
+PATIENCE = 10.0  # seconds that interrupted trials have to close their runs
 
 
 class Outcome(NamedTuple):
@@ -51,11 +51,9 @@ class Slots:
             for process in processes:
                 if process.pid and process.is_alive():
                     os.kill(process.pid, signal.SIGINT)  # lets a trial write that it was interrupted
-        deadline = time.monotonic() + PATIENCE
+        wait(self.busy, timeout=PATIENCE)
         for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
+            process.kill()  # a trial closes its files when it ends; by itself a process with torch takes 5 s to leave
 
     def begin(self) -> None:
         """Lets all free workers begin their imports at once."""
