@@ -118,9 +118,9 @@ class CommandLine(LightningCLI):
     """LightningCLI that raises a one-line `Mistake`, lets the networks follow the data, and logs into a run folder."""
 
     def __init__(self, arguments: list[str], *, experiment: str, folder: Path, command: Iterable[str] = (),
-                 facts: Mapping[str, int] | None = None, callbacks: Iterable[Any] = ()) -> None:
+                 facts: Mapping[str, int] | None = None, callbacks: Iterable[Any] = (), parse_only: bool = False) -> None:
         self.experiment, self.folder, self.command = experiment, folder, list(command)
-        self.facts, self.more_callbacks = facts or {}, list(callbacks)
+        self.facts, self.more_callbacks, self.parse_only = facts or {}, list(callbacks), parse_only
         super().__init__(LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, run=False,
                          args=arguments, save_config_callback=None, auto_configure_optimizers=False,
                          load_from_checkpoint_support=False, parser_kwargs={"exit_on_error": False})
@@ -133,11 +133,15 @@ class CommandLine(LightningCLI):
         self._dump_config()
         self.config_dump.pop("config", None)
 
+    def instantiate_classes(self) -> None:
+        if not self.parse_only:
+            super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         record = RunRecord(self.folder, experiment=self.experiment, command=self.command,
                            seed=self.config_dump.get("seed_everything"))
         record.log_config(self.config_dump)
-        record.update(title=self.datamodule.title, device=describe_device(),
+        record.update(title=self.datamodule.title, classes=getattr(self.datamodule, "class_names", []), device=describe_device(),
                       parameters=sum(parameter.numel() for parameter in self.model.parameters()))
         loggers: list[Any] = [record]
         mode, _ = settle_wandb_mode()
@@ -157,16 +161,17 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
 
     `arguments` are those of the command line after `practicum fit`. Raises `Mistake` for what the user can mend.
     """
+    calm_libraries()
     request = Request.read(arguments)
+    check(request)
     data = parse_data(request)
     needed = {need: fit_need(need, request, quiet) for need in request.needs}
     folder = out or request.out or new_run_folder(runs_root(), request.experiment)
-    calm_libraries()
-    if not quiet:
-        print(settle_wandb_mode()[1], file=sys.stderr)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if checkpoint.exists():
         raise Mistake(f"--out {folder} already holds a run; choose another folder")
+    if not quiet:
+        print(settle_wandb_mode()[1], file=sys.stderr)
     line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=folder,
                        command=["practicum", "fit", *arguments], facts=facts(data),
                        callbacks=[TrainingProgress(request.experiment, quiet), LastCheckpoint(checkpoint, timedelta(minutes=5))])
@@ -177,7 +182,14 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
 def fit_needs(arguments: list[str]) -> dict[str, Path]:
     """Trains the experiments that a `fit` with these arguments stands on, unless finished runs are there."""
     request = Request.read(arguments)
+    check(request)
     return {need: fit_need(need, request, quiet=True) for need in request.needs}
+
+
+def check(request: Request) -> None:
+    """Raises `Mistake` for a wrong key, value or class: before anything is trained."""
+    known = {need: Path(need) for need in request.needs}
+    CommandLine(request.command_line(known), experiment=request.experiment, folder=Path(), parse_only=True)
 
 
 def fit_need(need: str, request: Request, quiet: bool) -> Path:

@@ -6,6 +6,7 @@ the label is dropped for a share of the images, so that one network serves class
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -16,7 +17,7 @@ from lightning_modules.base import Model
 from lightning_modules.diffusion import parameterizations, samplers, schedules, timesteps, weightings
 from lightning_modules.diffusion.bound import bits_per_dimension
 from lightning_modules.diffusion.guidance import ClassifierFreeGuidance
-from lightning_modules.diffusion.noise import Generator, randn
+from lightning_modules.diffusion.noise import Generators, randn
 
 
 class DDPM(Model):
@@ -45,11 +46,11 @@ class DDPM(Model):
         alpha, sigma = self.schedule(t, like=x0)                                              # B 1 1 1
         output = self.network(alpha * x0 + sigma * eps, t, self.dropped(batch))               # B C H W
         target = self.parameterization.target(x0, eps, alpha, sigma)                          # B C H W
-        weight = self.weighting(alpha, sigma, self.parameterization).flatten()                # B or 1
+        weight = self.weighting(alpha, sigma, self.parameterization)                          # B
         return {"loss": (weight * (output - target).square().flatten(1).mean(1)).mean()}
 
     @torch.no_grad()
-    def sample(self, batch: Batch, *, generator: Generator = None, num_steps: int | None = None, start: float = 1.0,
+    def sample(self, batch: Batch, *, generator: Generators = None, num_steps: int | None = None, start: float = 1.0,
                progress: Callable[[Iterable], Iterable] | None = None) -> Tensor:
         """Images [B, C, H, W] in [-1, 1], one for each row of `batch` (and of its label, if the model is conditional)."""
         noise = self.noise(batch, generator)                                                  # B C H W
@@ -57,7 +58,7 @@ class DDPM(Model):
                             num_steps=num_steps or self.num_sampling_steps, start=start, progress=progress)
 
     @torch.no_grad()
-    def denoising_path(self, batch: Batch, *, generator: Generator = None, num_frames: int = 10) -> Tensor:
+    def denoising_path(self, batch: Batch, *, generator: Generators = None, num_frames: int = 10) -> Tensor:
         """What the network takes the clean image for, at `num_frames` moments of sampling [F, B, C, H, W]."""
         seen: list[Tensor] = []
         denoise = self.denoiser(batch)
@@ -71,13 +72,13 @@ class DDPM(Model):
         moments = torch.linspace(0, len(seen) - 1, num_frames).round().long()
         return torch.stack([seen[moment] for moment in moments])                              # F B C H W
 
-    def noising(self, images: Tensor, t: Tensor, *, generator: Generator = None) -> Tensor:
+    def noising(self, images: Tensor, t: Tensor, *, generator: Generators = None) -> Tensor:
         """x_t [B, C, H, W] of images [B, C, H, W] at times t [B]."""
         alpha, sigma = self.schedule(t, like=images)                                          # B 1 1 1
         return alpha * images + sigma * randn(images.shape, generator, images.device)
 
     @torch.no_grad()
-    def loss_at(self, batch: Batch, t: Tensor, *, generator: Generator = None) -> Tensor:
+    def loss_at(self, batch: Batch, t: Tensor, *, generator: Generators = None) -> Tensor:
         """Mean squared error of the predicted noise [B] at times t [B]: the same measure for every parameterization."""
         x0 = batch["image"]                                                                   # B C H W
         eps = randn(x0.shape, generator, x0.device)                                           # B C H W
@@ -87,10 +88,14 @@ class DDPM(Model):
         return (self.parameterization.eps(output, x_t, alpha, sigma) - eps).square().flatten(1).mean(1)
 
     @torch.no_grad()
-    def bits_per_dimension(self, batch: Batch, *, num_terms: int = 20, generator: Generator = None) -> Tensor:
+    def bits_per_dimension(self, batch: Batch, *, num_terms: int = 20, generator: Generators = None) -> Tensor:
         """The variational bound [B] on the negative log-likelihood of 8-bit images, in bits per dimension."""
-        return bits_per_dimension(self.denoiser(batch, guidance=1.0), batch["image"], schedule=self.schedule,
-                                  num_terms=num_terms, generator=generator)
+        return bits_per_dimension(self.denoiser(batch, guidance=1.0), batch["image"], self.schedule, num_terms, generator)
+
+    def sampling_settings(self) -> dict[str, Any]:
+        """How `sample` draws, for the declaration that stands beside a metric."""
+        return {"sampler": repr(self.sampler), "num_steps": self.num_sampling_steps, "guidance": self.guidance,
+                "conditional": self.network.num_classes is not None, "clipped": True}
 
     def denoiser(self, batch: Batch, guidance: float | None = None) -> Callable[[Tensor, Tensor], Tensor]:
         """(x_t, t) -> predicted clean image, clipped to the range of images as in the paper."""
@@ -105,7 +110,7 @@ class DDPM(Model):
 
         return denoise
 
-    def noise(self, batch: Batch, generator: Generator) -> Tensor:
+    def noise(self, batch: Batch, generator: Generators) -> Tensor:
         num = len(next(iter(batch.values())))
         return randn((num, self.network.channels, self.image_size, self.image_size), generator, self.device)
 

@@ -1,0 +1,80 @@
+"""`practicum sample RUN`: pictures from a finished run; what drew them is written into the PNG."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import torch
+from PIL import Image, PngImagePlugin
+
+from callbacks.extractors import load_run
+from callbacks.media import grid
+from callbacks.progress import track
+from callbacks.protocols import Samples, require
+from experiments.catalogue import Mistake, nearest
+from experiments.runs import find_run
+from lightning_modules.diffusion.samplers import Sampler
+
+
+def main(arguments: list[str]) -> int:
+    """The verb `sample`."""
+    parser = argparse.ArgumentParser(prog="practicum sample", description=__doc__)
+    parser.add_argument("run", help="a run folder, NAME/ID, or NAME for its latest run")
+    parser.add_argument("--label", help="class, by number or name (default: all classes in turn)")
+    parser.add_argument("--num", type=int, default=16, help="number of pictures (default: 16)")
+    parser.add_argument("--sampler", help="ddim, ancestral, euler, eulerancestral, heun or dpmsolverpp2m (default: the run's)")
+    parser.add_argument("--steps", type=int, help="sampling steps (default: the run's)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance s: 1 conditional, more exaggerates (default: the run's)")
+    parser.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i (default: 0)")
+    parser.add_argument("--out", type=Path, help="the PNG (default: RUN/samples/...)")
+    asked = parser.parse_args(arguments)
+    if asked.num < 1:
+        raise Mistake(f"--num {asked.num}: ask for one picture at least")
+
+    folder = find_run(asked.run)
+    status = json.loads((folder / "status.json").read_text())
+    model = load_run(folder).eval().requires_grad_(False)
+    require(model, Samples, main)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    if asked.sampler is not None:
+        model.sampler = sampler_named(asked.sampler)
+    if asked.guidance is not None:
+        model.guidance = asked.guidance
+    labels = labels_for(asked.label, status.get("classes", []), asked.num)
+    steps = asked.steps or model.num_sampling_steps
+    generator = [torch.Generator().manual_seed(asked.seed + index) for index in range(asked.num)]
+    images = model.sample({"label": labels.to(device)}, generator=generator, num_steps=steps,
+                          progress=lambda chain: track(chain, "sampling"))
+
+    parameters = {**model.sampling_settings(), "num_steps": steps, "seed": asked.seed, "label": asked.label,
+                  "size": f"{images.shape[3]}x{images.shape[2]}", "run": f"{status['experiment']}/{status['id']}"}
+    out = asked.out or folder / "samples" / f"{asked.label or 'all'}-{parameters['sampler'].split('(')[0].lower()}-{steps}-{asked.seed}.png"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = PngImagePlugin.PngInfo()
+    written.add_text("parameters", json.dumps(parameters))
+    columns = len(status.get("classes", [])) if asked.label is None and asked.num % max(1, len(status.get("classes", []))) == 0 else 0
+    Image.fromarray(grid(images, columns or math.ceil(math.sqrt(asked.num)))).save(out, pnginfo=written)
+    print(out)
+    return 0
+
+
+def sampler_named(name: str) -> Sampler:
+    """The sampler whose class name is `name`, in any case and without spaces: "ddim", "Euler ancestral"."""
+    known = {kind.__name__.lower(): kind for kind in Sampler.__subclasses__()}
+    wanted = name.lower().replace(" ", "").replace("_", "")
+    if wanted not in known:
+        raise Mistake(f"--sampler {name}: there is none of that name; {nearest(wanted, known)}")
+    return known[wanted]()
+
+
+def labels_for(asked: str | None, classes: list[str], num: int) -> torch.Tensor:
+    """`num` labels: the one asked for by number or name, else all classes in turn."""
+    if asked is None:
+        return torch.arange(num) % max(1, len(classes))
+    if asked in classes:
+        return torch.full((num,), classes.index(asked))
+    if asked.isdigit() and int(asked) < len(classes):
+        return torch.full((num,), int(asked))
+    raise Mistake(f"--label {asked}: the run has no such class; {nearest(asked, classes)}")
