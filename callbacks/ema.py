@@ -1,8 +1,9 @@
 """Exponential moving average of the trainable weights; validation, tests, samples and checkpoints use the average.
 
-Lightning's own `EMAWeightAveraging` swaps at the *epoch* hooks of validation, so that an evaluator listed after it silently measures raw
-weights, and it copies frozen parts. Here the swap spans `on_validation_start` to `on_validation_end`: right in either order of callbacks.
-The layout of the checkpoint is Lightning's: `state_dict` holds the average, `current_model_state` the raw weights.
+Lightning's own `EMAWeightAveraging` swaps at the *epoch* hooks of validation, so that an evaluator listed after it
+silently measures raw weights, and it copies frozen parts. Here the swap spans `on_validation_start` to
+`on_validation_end`: right in either order of callbacks. The layout of the checkpoint is Lightning's: `state_dict`
+holds the average, `current_model_state` the raw weights.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.nn import Parameter
 
 
 class EMA(Callback):
     """average <- decay_n * average + (1 - decay_n) * weights after each optimiser step n = 0, 1, ...
 
-    decay_n = min(decay, (1 + n) / (10 + n)) with `warm_up` (so that a short run does not measure its initial weights), else decay. The
-    average starts as the initial weights. Buffers (batch-norm statistics) are not averaged. After `fit` the model holds the average.
+    decay_n = min(decay, (1 + n) / (10 + n)) with `warm_up` (so that a short run does not measure its initial
+    weights), else decay. The average starts as the initial weights. Buffers (batch-norm statistics) are not averaged.
+    After `fit` the model holds the average.
     """
 
     def __init__(self, decay: float = 0.999, warm_up: bool = True) -> None:
@@ -30,7 +31,7 @@ class EMA(Callback):
         self.warm_up = warm_up
         self.num_updates = 0
         self._last_step = 0
-        self._weights: list[Parameter] = []
+        self._weights: list[Tensor] = []
         self._averages: list[Tensor] = []  # of the same length; holds the raw weights while swapped
         self._swapped = False
 
@@ -58,7 +59,8 @@ class EMA(Callback):
         self.num_updates += 1
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Outside fit the model holds the average already: a checkpoint's state_dict is the average, and so is what fit leaves.
+        # Outside fit the model holds the average already: a checkpoint's state_dict is the average, and so is what
+        # fit leaves.
         if trainer.state.fn == TrainerFn.FITTING:
             self._swap(True)
 
@@ -70,7 +72,8 @@ class EMA(Callback):
         self._swap(True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if trainer.state.fn == TrainerFn.FITTING:  # a checkpoint of the interrupted run, or a caller, finds the raw weights
+        # A checkpoint of the interrupted run, or a caller, finds the raw weights.
+        if trainer.state.fn == TrainerFn.FITTING:
             self._swap(False)
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,7 +85,8 @@ class EMA(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if not self._averages:
             return
-        other = dict(checkpoint["state_dict"])  # the other set of weights; what is not averaged is shared, and saved once
+        # The set of weights that the model does not hold now; what is not averaged is shared, and saved once.
+        other = dict(checkpoint["state_dict"])
         of_weight = {id(weight): average for weight, average in zip(self._weights, self._averages, strict=True)}
         for name, weight in pl_module.named_parameters(remove_duplicate=False):
             if name in other and id(weight) in of_weight:

@@ -1,12 +1,14 @@
-"""Distances between two sets of features: Fréchet distance of the Gaussians fitted to them, and kernel distance (KID). Pure functions.
+"""Distances between two sets of features: Fréchet distance of the Gaussians fitted to them, and kernel distance
+(KID). Pure functions.
 
-d^2 = |m_1 - m_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1 S_2)^(1/2)  (Dowson and Landau 1982; Heusel et al. 2017, 1706.08500, eq. 6).
+d^2 = |m_1 - m_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1 S_2)^(1/2)  (Dowson and Landau 1982; Heusel et al. 2017, 1706.08500,
+eq. 6).
 
 The last trace is a sum of square roots of eigenvalues, found without a matrix square root, in float64:
 
 - both covariances at hand: with S_1 = L L^T, S_1 S_2 has the eigenvalues of the symmetric L^T S_2 L;
-- fewer samples than dimensions: S = F^T F with F the centred features over sqrt(N - 1), and the trace is the nuclear norm of F_1 F_2^T, an
-  N x N problem in place of a D x D one.
+- fewer samples than dimensions: S = F^T F with F the centred features over sqrt(N - 1), and the trace is the nuclear
+norm of F_1 F_2^T, an N x N problem in place of a D x D one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean [D] and covariance (unbiased, over N - 1) of N features, float64; the covariance S as itself or as a factor F, S = F^T F."""
+    """Mean [D] and covariance (unbiased, over N - 1) of N features, float64; the covariance S as itself or as a
+    factor F, S = F^T F."""
 
     num: int
     mean: Tensor  # D
@@ -28,7 +31,8 @@ class Gaussian:
 
     @classmethod
     def fit(cls, features: Tensor) -> Gaussian:
-        """Of features [N, D], N >= 2; keeps the factor where N <= D. Raises ValueError on NaN, infinity or fewer than 2 rows."""
+        """Of features [N, D], N >= 2; keeps the factor where N <= D. Raises ValueError on NaN, infinity or fewer than
+        2 rows."""
         num, dim = features.shape
         if num < 2:
             raise ValueError(f"a Gaussian needs at least 2 features, not {num}")
@@ -50,7 +54,8 @@ class Gaussian:
 
 
 class RunningGaussian:
-    """Mean and covariance of features that come in batches, float64, without keeping them (Chan, Golub and LeVeque 1979)."""
+    """Mean and covariance of features that come in batches, float64, without keeping them (Chan, Golub and LeVeque
+    1979)."""
 
     def __init__(self, dim: int) -> None:
         self.num = 0
@@ -60,10 +65,17 @@ class RunningGaussian:
     def update(self, features: Tensor) -> None:
         """Takes in a batch [B, D]."""
         features = features.double().to(self.mean.device)
-        num, mean = len(features), features.mean(0)
-        centred, gap = features - mean, mean - self.mean
-        total = self.num + num
-        self.scatter += centred.T @ centred + torch.outer(gap, gap) * (self.num * num / total)
+        mean = features.mean(0)
+        centred = features - mean
+        self._add(len(features), mean, centred.T @ centred)
+
+    def merge(self, other: RunningGaussian) -> None:
+        """Takes in all that `other` has seen."""
+        self._add(other.num, other.mean, other.scatter)
+
+    def _add(self, num: int, mean: Tensor, scatter: Tensor) -> None:
+        gap, total = mean - self.mean, self.num + num
+        self.scatter += scatter + torch.outer(gap, gap) * (self.num * num / total)
         self.mean += gap * (num / total)
         self.num = total
 
@@ -106,12 +118,14 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 def _sum_of_roots(matrix: Tensor) -> Tensor:
-    """Sum of the square roots of the eigenvalues of a positive semi-definite matrix; what rounding made negative counts as 0."""
+    """Sum of the square roots of the eigenvalues of a positive semi-definite matrix; what rounding made negative
+    counts as 0."""
     return torch.linalg.eigvalsh((matrix + matrix.T) / 2).clamp(min=0).sqrt().sum()
 
 
 def polynomial_mmd(x: Tensor, y: Tensor) -> Tensor:
-    """Unbiased squared maximum mean discrepancy of features [N, D] and [M, D] under the kernel (x.y / D + 1)^3 (1801.01401, eq. 3)."""
+    """Unbiased squared maximum mean discrepancy of features [N, D] and [M, D] under the kernel (x.y / D + 1)^3
+    (1801.01401, eq. 3)."""
     (n, dim), m = x.shape, len(y)
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -128,7 +142,8 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """KID: mean and standard deviation of `polynomial_mmd` over random subsets of features [N, D] and [M, D].
 
-    A subset is at most as large as the smaller set. Where both sets are whole subsets, one estimate says all, and the deviation is 0.
+    A subset is at most as large as the smaller set. Where both sets are whole subsets, one estimate says all, and the
+    deviation is 0.
     """
     size = min(subset_size, len(x), len(y))
     if size < 2:

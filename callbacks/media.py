@@ -46,7 +46,8 @@ def grid(images: Tensor, columns: int, padding: int = 2, scale: int | None = Non
         images: [B, C, H, W] in [-1, 1], C of 1 or 3.
         columns: images in a row.
         padding: width of the light-grey gutters, in pixels of the picture.
-        scale: whole-number nearest-neighbour enlargement, so that 16-pixel images stay crisp; by default to about 64 pixels.
+        scale: whole-number nearest-neighbour enlargement, so that 16-pixel images stay crisp; by default to about 64
+            pixels.
 
     Returns:
         uint8 [H', W', 3].
@@ -82,7 +83,8 @@ def log_table(trainer: Trainer, key: str, columns: list[str], rows: list[list[An
 
 
 def declare(trainer: Trainer, key: str, about: dict[str, Any]) -> None:
-    """Writes what the value under `key` is: to a RunRecord as a line of its own, to W&B in the run's summary under `about/<key>`."""
+    """Writes what the value under `key` is: to a RunRecord as a line of its own, to W&B in the run's summary under
+    `about/<key>`."""
     from lightning.pytorch.loggers import WandbLogger
 
     for logger in trainer.loggers:

@@ -1,17 +1,17 @@
 """What a model must offer to be asked: the only way in which callbacks know a model.
 
-Every method runs without gradient, leaves the global random state alone and takes images in [-1, 1]. A `generator` is one `torch.Generator`
-(one stream for the batch), a list with one generator per image (image i is then the same in any batch), or None (the global stream).
+Every method runs without gradient, leaves the global random state alone and takes images in [-1, 1]. A `generator` is
+one `torch.Generator` (one stream for the batch), a list with one generator per image (image i is then the same in any
+batch), or None (the global stream).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Generator, Tensor
 
-if TYPE_CHECKING:
-    from datamodules.batch import Batch
+from datamodules.batch import Batch
 
 Generators: TypeAlias = Generator | list[Generator] | None
 
@@ -32,7 +32,8 @@ class DeclaresSampling(Protocol):
     """Says how it samples; FD, KID and grids write it beside their values."""
 
     def sampling_settings(self) -> dict[str, Any]:
-        """For instance {"sampler": "DDIM(eta=0)", "num_steps": 50, "guidance": 2.0, "conditional": True}: plain values."""
+        """For instance {"sampler": "DDIM(eta=0)", "num_steps": 50, "guidance": 2.0, "conditional": True}: plain
+        values."""
         ...
 
 
@@ -80,9 +81,10 @@ def require(module: object, protocol: type, asker: object) -> None:
     if isinstance(module, protocol):
         return
     missing = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(module, name)]
+    methods, name = " and ".join(f"{name}()" for name in missing), type(asker).__name__
     raise ValueError(
-        f"{type(asker).__name__} asks {type(module).__name__} for {' and '.join(f'{name}()' for name in missing)}, which it "
-        f"does not have: take {type(asker).__name__} out of trainer.callbacks or add the method ({protocol.__name__} in callbacks/protocols.py)"
+        f"{name} asks {type(module).__name__} for {methods}, which it has not: take {name} out of trainer.callbacks "
+        f"or add the method ({protocol.__name__} in callbacks/protocols.py)"
     )
 
 

@@ -1,4 +1,5 @@
-"""Fréchet algebra against torchmetrics' eigenvalues and scipy's matrix square root at D = 2048; both sides start at the same statistics.
+"""Fréchet algebra against torchmetrics' eigenvalues and scipy's matrix square root at D = 2048; both sides start at
+the same statistics.
 
 Run alone: python -m tests.benchmarks.bench_frechet
 """
@@ -27,11 +28,14 @@ def cpu_seconds(run: Callable[[], float]) -> tuple[float, float]:
 def features(num: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(99)) / DIM**0.5
-    return (torch.randn(num, DIM, generator=generator) * torch.logspace(0, -1.5, DIM) @ mix + 0.1 * seed).relu().double()
+    return (
+        (torch.randn(num, DIM, generator=generator) * torch.logspace(0, -1.5, DIM) @ mix + 0.1 * seed).relu().double()
+    )
 
 
 def measure() -> list[dict[str, Any]]:
-    """Rows {"what", "ours", "theirs", "ratio", "target", "holds"} in CPU seconds, one thread, minimum of interleaved rounds."""
+    """Rows {"what", "ours", "theirs", "ratio", "target", "holds"} in CPU seconds, one thread, minimum of interleaved
+    rounds."""
     import scipy.linalg
     from torchmetrics.image.fid import _compute_fid
 
@@ -55,7 +59,9 @@ def measure() -> list[dict[str, Any]]:
             "torchmetrics": lambda: _compute_fid(x.mean, cov_x, y.mean, cov_y).item(),
             "scipy": by_scipy,
             "ours, N < D": lambda: frechet_distance(Gaussian.fit(few_x), Gaussian.fit(few_y)),
-            "torchmetrics, N < D": lambda: _compute_fid(few_x.mean(0), few_x.T.cov(), few_y.mean(0), few_y.T.cov()).item(),
+            "torchmetrics, N < D": lambda: _compute_fid(
+                few_x.mean(0), few_x.T.cov(), few_y.mean(0), few_y.T.cov()
+            ).item(),
         }
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         values: dict[str, float] = {}
@@ -71,12 +77,25 @@ def measure() -> list[dict[str, Any]]:
     for what, ours, theirs, target in [
         (f"Fréchet distance at D={DIM}, against torchmetrics", "ours", "torchmetrics", 2.0),
         (f"Fréchet distance at D={DIM}, against scipy sqrtm", "ours", "scipy", 5.0),
-        (f"Fréchet distance at D={DIM} of 500 samples, against torchmetrics", "ours, N < D", "torchmetrics, N < D", 20.0),
+        (
+            f"Fréchet distance at D={DIM} of 500 samples, against torchmetrics",
+            "ours, N < D",
+            "torchmetrics, N < D",
+            20.0,
+        ),
     ]:
         equal = abs(values[ours] - values[theirs]) <= 1e-6 * abs(values[theirs])
         ratio = min(seconds[theirs]) / min(seconds[ours])
-        row = {"what": what, "ours": min(seconds[ours]), "theirs": min(seconds[theirs]), "ratio": ratio, "target": target}
-        rows.append(row | {"holds": equal and ratio >= target if steady else None})  # None: void, the machine was not steady
+        row = {
+            "what": what,
+            "ours": min(seconds[ours]),
+            "theirs": min(seconds[theirs]),
+            "ratio": ratio,
+            "target": target,
+        }
+        rows.append(
+            row | {"holds": equal and ratio >= target if steady else None}
+        )  # None: void, the machine was not steady
     return rows
 
 

@@ -84,7 +84,9 @@ def test_works_without_validation():
 @pytest.mark.parametrize("on_step", [True, False])
 def test_a_checkpoint_holds_both_and_a_resumed_run_ends_the_same(tmp_path, on_step):
     """on_step saves in mid-epoch with raw weights in the model; otherwise after validation."""
-    save = ModelCheckpoint(tmp_path, save_top_k=-1, **({"every_n_train_steps": 10} if on_step else {"every_n_epochs": 1}))
+    save = ModelCheckpoint(
+        tmp_path, save_top_k=-1, **({"every_n_train_steps": 10} if on_step else {"every_n_epochs": 1})
+    )
     model = model_at_zero()
     trainer([Script(), EMA(0.9), save], max_epochs=3, enable_checkpointing=True).fit(model, datamodule=TinyData())
     straight = model.network.weight.item()

@@ -1,4 +1,5 @@
-"""Real, tiny parts for the tests of callbacks: a data module of 8-pixel images and models that offer the protocols in closed form."""
+"""Real, tiny parts for the tests of callbacks: a data module of 8-pixel images and models that offer the protocols in
+closed form."""
 
 import lightning.pytorch as pl
 import numpy as np

@@ -1,0 +1,50 @@
+"""Bits per dimension: the measure in which the cosine paper claims its gain."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from callbacks.evaluation import Evaluation, RealImages, declaration, per_image_generators, precision
+from callbacks.media import declare
+from callbacks.progress import track
+from callbacks.protocols import BoundsLikelihood
+
+
+class BitsPerDim(Evaluation):
+    """Logs `val/bits_per_dim`: the mean variational bound of real images, with `num_terms` terms of the bound per
+    image.
+
+    The images, the terms and their noise are the same each time. Raises ValueError if the bound is NaN or infinite.
+    """
+
+    protocols = (BoundsLikelihood,)
+
+    def __init__(
+        self, num_images: int = 256, num_terms: int = 20, batch_size: int = 128, seed: int = 0, only_last: bool = False
+    ) -> None:
+        super().__init__(only_last)
+        if num_images < 1 or num_terms < 1:
+            raise ValueError(f"BitsPerDim: {num_images} images and {num_terms} terms; take at least 1 of each")
+        self.num_images, self.num_terms, self.batch_size, self.seed = num_images, num_terms, batch_size, seed
+        self._declared: set[str] = set()
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        model: BoundsLikelihood = pl_module  # type: ignore[assignment]  # checked in setup
+        real = RealImages.of(trainer, "test" if stage == "test" else "validation")
+        num = min(self.num_images, len(real))
+        bounds = []
+        batches = list(real.batches(num, self.batch_size, pl_module.device))
+        for start, batch in track(batches, f"{stage}: bits per dimension of {num} images"):
+            generators = per_image_generators(self.seed, start, start + len(batch["image"]))
+            with torch.no_grad(), precision(trainer):
+                bounds.append(model.bits_per_dimension(batch, num_terms=self.num_terms, generator=generators).float())
+        value = torch.cat(bounds).mean()
+        if not torch.isfinite(value):
+            raise ValueError(f"BitsPerDim: the bound of {type(pl_module).__name__} is {value.item()}")
+        key = f"{stage}/bits_per_dim"
+        pl_module.log(key, value)
+        if key not in self._declared:
+            self._declared.add(key)
+            about = {"num_images": num, "num_terms": self.num_terms, **declaration(trainer, pl_module, real)}
+            declare(trainer, key, about)

@@ -1,0 +1,334 @@
+"""Feature networks of Fréchet and kernel distances, each with the name that stands in the metric's key.
+
+`extractor(images [B, C, H, W] in [-1, 1]) -> features [B, D]`. An extractor is no part of the LightningModule (its
+weights stay out of checkpoints), is loaded when first asked, moves to the images' device and keeps no gradient.
+One-channel images are repeated to three where the network wants three. A value measured with one extractor compares
+only with values of the same weights and preprocessing: `about()`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import os
+import socket
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from callbacks.media import to_uint8
+from callbacks.protocols import Classifies, require
+
+
+class Extractor:
+    """The base: a subclass gives `name`, `preprocessing`, `load` and `features`."""
+
+    name: str
+    preprocessing: str
+
+    def load(self) -> nn.Module:
+        """The network with its weights."""
+        raise NotImplementedError
+
+    def features(self, network: Any, images: Tensor) -> Tensor:
+        """Features [B, D] of images [B, C, H, W] in [-1, 1]."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> str:
+        """How the Fréchet distance over it is called: `fid` for the published weights alone, else `fd_<name>`."""
+        return f"fd_{self.name}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return self.features(self.network.to(images.device), images.float()).float()
+
+    def about(self) -> dict[str, Any]:
+        """Name, SHA-256 of the weights, and what is done to an image before it is shown to the network."""
+        return {
+            "extractor": self.name,
+            "extractor_weights_sha256": self.weights_sha256,
+            "preprocessing": self.preprocessing,
+        }
+
+    @cached_property
+    def network(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):  # building a network draws initial weights
+            return self.load().eval().requires_grad_(False)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of the names and bytes of the state dict, in the order of the names."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+class Inception(Extractor):
+    """The network of the published FID: TensorFlow's InceptionV3 of 2015-12-05 as ported by torch-fidelity, 2,048
+    features.
+
+    `weights`: its file (`weights-inception-2015-12-05-6726825d.pth`, or pytorch-fid's
+    `pt_inception-2015-12-05-6726825d.pth`, the same bytes); by default that of torch's hub cache. Nothing is
+    downloaded. Other weights are named `fd_inception_unpublished`.
+    """
+
+    URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+    SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of the file
+    preprocessing = "uint8; bilinear to 299x299 as TensorFlow 1 (no antialias); (x - 128) / 128"
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / self.URL.rsplit("/", 1)[1]
+        self.weights = _existing(
+            cached if weights is None else weights,
+            f"fetch them once with `curl -L --create-dirs -o {cached} {self.URL}`, or measure with another extractor",
+        )
+
+    @cached_property
+    def published(self) -> bool:
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest() == self.SHA256
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "inception" if self.published else "inception_unpublished"
+
+    @property
+    def key(self) -> str:
+        return "fid" if self.published else f"fd_{self.name}"
+
+    def load(self) -> nn.Module:
+        from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
+            FeatureExtractorInceptionV3,
+        )
+
+        # It unpickles whatever file it is given: give it the bytes of a state dict that was read safely.
+        safe = io.BytesIO()
+        torch.save(_state_dict(self.weights), safe)
+        safe.seek(0)
+        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=safe)
+
+    def features(self, network: Any, images: Tensor) -> Tensor:
+        return network(to_uint8(_rgb(images)))[0]
+
+
+class Timm(Extractor):
+    """Any network of timm, by its features before the classifier.
+
+    Args:
+        model: timm's name, for instance `tf_efficientnet_lite0`.
+        weights: a .safetensors or .pth file with timm's keys; by default the pretrained weights from the Hugging Face
+            Hub or its cache.
+        size: side of the square that images are resized to; by default the network's own.
+        mean, std: normalisation of images in 0..1; by default the network's own.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        weights: str | Path | None = None,
+        size: int | None = None,
+        mean: float | list[float] | None = None,
+        std: float | list[float] | None = None,
+    ) -> None:
+        import timm
+
+        if not timm.is_model(model):
+            near = difflib.get_close_matches(model, timm.list_models(), 1)
+            raise ValueError(f"timm has no model {model!r}" + (f"; the nearest name is {near[0]}" if near else ""))
+        self.model, self.weights = (
+            model,
+            None if weights is None else _existing(weights, "give the path of the weights"),
+        )
+        if weights is None:
+            _require_hub(f"the pretrained weights of timm's {model}")
+        config = timm.get_pretrained_cfg(model)
+        assert config is not None
+        self.name = model.replace(".", "_").replace("-", "_")
+        self.size = size or config.input_size[-1]
+        self.mean, self.std = config.mean if mean is None else mean, config.std if std is None else std
+        self.preprocessing = (
+            f"bicubic to {self.size}x{self.size} with antialias; (x - {_short(self.mean)}) / {_short(self.std)} on 0..1"
+        )
+
+    def load(self) -> nn.Module:
+        import timm
+
+        if self.weights is None:
+            try:
+                return timm.create_model(self.model, pretrained=True)
+            except (OSError, RuntimeError) as error:
+                raise ValueError(f"timm's {self.model}: {_first_line(error)}; give a file as `weights`") from error
+        network = timm.create_model(self.model, pretrained=False)
+        return _filled(network, self.weights)
+
+    def features(self, network: Any, images: Tensor) -> Tensor:
+        images = _resized(_rgb(images), self.size).add(1).div(2)
+        mean, std = (torch.as_tensor(value, device=images.device).view(-1, 1, 1) for value in (self.mean, self.std))
+        return network.forward_head(network.forward_features((images - mean) / std), pre_logits=True)
+
+
+class OpenClip(Extractor):
+    """The image tower of an open_clip model, by its embedding; `pretrained` is a tag of open_clip or a local file."""
+
+    def __init__(self, model: str, pretrained: str) -> None:
+        import open_clip  # type: ignore[import-untyped]
+
+        if model not in open_clip.list_models():
+            near = difflib.get_close_matches(model, open_clip.list_models(), 1)
+            raise ValueError(f"open_clip has no model {model!r}" + (f"; the nearest name is {near[0]}" if near else ""))
+        if not Path(pretrained).is_file():
+            tags = open_clip.list_pretrained_tags_by_model(model)
+            if pretrained not in tags:
+                raise ValueError(
+                    f"open_clip: {pretrained!r} is neither a file nor a tag of {model} (tags: {', '.join(tags)})"
+                )
+            _require_hub(f"the weights {pretrained} of open_clip's {model}")
+        self.model, self.pretrained = model, pretrained
+        tag = Path(pretrained).stem
+        self.name = f"clip_{model}_{tag}".lower().replace("-", "_").replace(".", "_").replace("/", "_")
+
+    @cached_property
+    def preprocessing(self) -> str:  # type: ignore[override]
+        visual: Any = self.network.visual
+        return f"bicubic to {visual.image_size[0]}x{visual.image_size[1]} with antialias; CLIP's mean and std"
+
+    def load(self) -> nn.Module:
+        import open_clip
+
+        try:
+            return open_clip.create_model(self.model, pretrained=self.pretrained)
+        except (OSError, RuntimeError) as error:
+            message = f"open_clip's {self.model}, {self.pretrained}: {_first_line(error)}; give a file as `pretrained`"
+            raise ValueError(message) from error
+
+    def features(self, network: Any, images: Tensor) -> Tensor:
+        visual = network.visual
+        images = _resized(_rgb(images), visual.image_size[0]).add(1).div(2)
+        mean, std = (
+            torch.tensor(value, device=images.device).view(-1, 1, 1) for value in (visual.image_mean, visual.image_std)
+        )
+        return network.encode_image((images - mean) / std)
+
+
+class Classifier(Extractor):
+    """A classifier of our own, by its last features; `run` is the folder of a finished run of it.
+
+    Named after the data it was trained on, `digits_classifier`: the measure for data on which ImageNet features say
+    little.
+    """
+
+    preprocessing = "none"
+
+    def __init__(self, run: str | Path) -> None:
+        self.run = _existing(
+            run, "train it first with `practicum fit classifier --data ...` and give the folder of its run"
+        )
+        _existing(
+            self.run / "checkpoints" / "last.ckpt", "the run has not finished; train it again or take another one"
+        )
+
+    @cached_property
+    def name(self) -> str:  # type: ignore[override]
+        return f"{run_title(self.run)}_classifier"
+
+    def load(self) -> nn.Module:
+        network = load_run(self.run)
+        require(network, Classifies, self)
+        return network
+
+    def features(self, network: Any, images: Tensor) -> Tensor:
+        return network.features(images)
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of images [B, C, H, W] in [-1, 1]."""
+        network: Any = self.network.to(images.device)
+        with torch.inference_mode():
+            return network.classify(images.float()).float()
+
+
+def load_run(run: Path) -> nn.Module:
+    """The model of a run folder as its config.yaml describes it, with the weights of checkpoints/last.ckpt (the
+    averaged ones, if any)."""
+    import yaml
+    from jsonargparse import ArgumentParser
+    from lightning.pytorch import LightningModule
+
+    config = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model", required=True)
+    model = parser.instantiate_classes(parser.parse_object({"model": config})).model
+    return _filled(model, run / "checkpoints" / "last.ckpt")
+
+
+def run_title(run: Path) -> str:
+    """The title of the data that a run was trained on, as its status.json has it."""
+    import json
+
+    return str(json.loads((run / "status.json").read_text())["title"])
+
+
+def _rgb(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    return loaded.get("state_dict", loaded)
+
+
+def _filled(network: nn.Module, path: Path) -> nn.Module:
+    """The network with the weights of a file; all of them, or a one-line error."""
+    try:
+        network.load_state_dict(_state_dict(path))
+    except RuntimeError as error:
+        message = f"the weights in {path} are not those of {type(network).__name__}: {_first_line(error)}"
+        raise ValueError(message) from error
+    return network
+
+
+def _existing(path: str | Path, remedy: str) -> Path:
+    if not Path(path).exists():
+        raise ValueError(f"no such file or folder: {path}; {remedy}")
+    return Path(path)
+
+
+def _require_hub(what: str) -> None:
+    """Raises within 3 s where the Hugging Face Hub cannot be reached; offline mode answers at once from the cache, or
+    fails."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return
+    try:
+        socket.create_connection(("huggingface.co", 443), timeout=2).close()
+    except OSError as error:
+        raise ValueError(
+            f"{what} are on the Hugging Face Hub, which cannot be reached ({error}): give a local file, or set "
+            "HF_HUB_OFFLINE=1 if they are in its cache"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:200]
+
+
+def _short(value: float | list[float] | tuple[float, ...]) -> str:
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    return f"{value[0]:g}" if len(set(value)) == 1 else "(" + ", ".join(f"{part:g}" for part in value) + ")"
