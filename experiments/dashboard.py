@@ -86,7 +86,7 @@ def _document(comparison: Comparison, body: str) -> str:
 
 
 def _capital(title: str) -> str:
-    return title[:1].upper() + title[1:]
+    return title if "_" in title.split(" ")[0] else title[:1].upper() + title[1:]
 
 
 def _legend(comparison: Comparison) -> str:

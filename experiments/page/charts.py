@@ -22,7 +22,7 @@ def colour(index: int, opacity: float = 1.0) -> str:
 
 def chart(name: str, figure: Mapping[str, Any], label: str, note: str = "") -> str:
     """Return the HTML of one figure: an empty box that the script fills, and the figure as JSON."""
-    payload = json.dumps(finite(figure), separators=(",", ":")).replace("</", "<\\/")
+    payload = json.dumps(finite(figure), separators=(",", ":")).replace("<", "\\u003c")
     caption = f"<figcaption>{note}</figcaption>" if note else ""
     height = figure.get("layout", {}).get("height", 320)
     return (

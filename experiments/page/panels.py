@@ -244,7 +244,8 @@ def _schedule_charts(comparison: Comparison) -> Drawn | None:
     found = closed_form.schedule_curves(comparison)
     if not found:
         return None
-    traces, said, numbers = [], [], {}
+    traces: list[dict[str, Any]] = []
+    said, numbers = [], {}
     for curve in found:
         traces.append({"type": "scatter", "mode": "lines", "name": curve.label, "x": curve.t, "y": curve.alpha_bar,
                        "legendgroup": curve.label, "line": {"color": curve.colour, "width": 2.4},

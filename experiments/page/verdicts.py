@@ -19,7 +19,7 @@ def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
         values = {group.label: group.values(metric.key) for group in comparison.groups}
         values = {label: by_seed for label, by_seed in values.items() if by_seed}
         if len(values) < 2:
-            found += [_single(metric, label, list(by_seed.values()), list(by_seed)) for label, by_seed in values.items()]
+            found += [_single(metric, label if len(comparison.groups) > 1 else "", by_seed) for label, by_seed in values.items()]
             continue
         reference = next(iter(values))
         about = {f"{group.label}, seed {run.seed}": run.about.get(metric.key, {}) for group in comparison.groups
@@ -34,7 +34,7 @@ def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
             continue
         for label, difference in differences.items():
             sentence = verdict(label, reference, _noun(metric), difference, metric.better == "lower")
-            seeds = {number: values[label][number] - values[reference][number] for number in difference.seeds}
+            seeds = {number: value - values[reference][number] for number, value in values[label].items() if number in values[reference]}
             found.append({"metric": metric, "sentence": sentence, "group": label, "reference": reference,
                           "difference": difference, "seeds": seeds})
     return found
@@ -48,7 +48,7 @@ def draw_verdicts(comparison: Comparison) -> str:
         name = "" if item["metric"] is named else f'<p class="eyebrow">{escape(item["metric"].name)}</p>'
         named = item["metric"]
         items += (f'<li><div>{name}'
-                  f'<p class="sentence">{escape(item["sentence"][:1].upper() + item["sentence"][1:])}.</p></div>{picture}</li>')
+                  f'<p class="sentence">{_sentence(item["sentence"], comparison.groups)}.</p></div>{picture}</li>')
     return f'<ul class="verdicts">{items}</ul>' if items else ""
 
 
@@ -65,11 +65,19 @@ def verdict_numbers(comparison: Comparison) -> list[dict[str, Any]]:
     return plain
 
 
-def _single(metric: Metric, label: str, values: list[float], seeds: list[int]) -> dict[str, Any]:
-    found = interval(values)
-    said = f"{label}: {found.mean:.4g}" + (f" [{found.low:.4g}, {found.high:.4g}]" if len(values) > 1 else "")
-    named = ", ".join(map(str, seeds))
-    return {"metric": metric, "sentence": f"{said} with {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({named}); nothing to compare it with"}
+def _single(metric: Metric, label: str, by_seed: dict[int, float]) -> dict[str, Any]:
+    found = interval(list(by_seed.values()))
+    said = f"{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]" if len(by_seed) > 1 else f"{found.mean:.4g}"
+    seeds = f"{len(by_seed)} seed{'s' if len(by_seed) > 1 else ''} ({', '.join(map(str, by_seed))})"
+    return {"metric": metric, "sentence": f"{label + ' alone: ' if label else ''}{said} with {seeds}; nothing to compare it with"}
+
+
+def _sentence(sentence: str, groups: tuple[Group, ...]) -> str:
+    """A sentence in HTML, the group that it begins with in its colour; other first words begin with a capital."""
+    for group in sorted(groups, key=lambda group: -len(group.label)):
+        if sentence.startswith(f"{group.label} "):
+            return f'<b style="color:var(--{group.index % 8})">{escape(group.label)}</b>{escape(sentence[len(group.label):])}'
+    return escape(sentence[:1].upper() + sentence[1:])
 
 
 def _noun(metric: Metric) -> str:

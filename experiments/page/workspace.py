@@ -37,14 +37,14 @@ def workspace(comparison: Comparison, drawn: Sequence[tuple[Panel, Drawn]], enti
 
     sections = [ws.Section(name=panel.title, panels=boards, is_open=True, layout_settings=ws.SectionLayoutSettings(columns=2, rows=2))
                 for panel, result in drawn if (boards := _boards(panel, result, panel.keys(comparison)))]
-    values = {tuple(_at(group.runs[0].config, path) for path in comparison.paths): LIGHT[group.index % len(LIGHT)] for group in comparison.groups}
-    plain = all(isinstance(value, str | int | float | bool) for key in values for value in key)
+    colours = {ws.GroupPath(*(str(_at(group.runs[0].config, path)) for path in comparison.paths)): LIGHT[group.index % len(LIGHT)]
+               for group in comparison.groups} if comparison.paths else {}
     return ws.Workspace(
         entity=entity, project=project, name=comparison.title, sections=sections, auto_generate_panels=False,
         runset_settings=ws.RunsetSettings(
             filters=[ws.Metric("ID").isin([run.id for run in comparison.runs])],
             groupby=[ws.Config(path) for path in comparison.paths],
-            group_colors=values if plain and comparison.paths else {},
+            group_colors=colours,
         ),
     )
 
