@@ -197,7 +197,9 @@ class OpenClip(Extractor):
     @cached_property
     def preprocessing(self) -> str:  # type: ignore[override]
         visual: Any = self.network.visual
-        return f"bicubic to {visual.image_size[0]}x{visual.image_size[1]} with antialias; CLIP's mean and std"
+        size = _side(visual.image_size)
+        mean, std = _short(visual.image_mean), _short(visual.image_std)
+        return f"bicubic to {size}x{size} with antialias; (x - {mean}) / {std} on 0..1"
 
     def load(self) -> nn.Module:
         import open_clip
@@ -210,7 +212,7 @@ class OpenClip(Extractor):
 
     def features(self, network: Any, images: Tensor) -> Tensor:
         visual = network.visual
-        images = _resized(_rgb(images), visual.image_size[0]).add(1).div(2)
+        images = _resized(_rgb(images), _side(visual.image_size)).add(1).div(2)
         mean, std = (
             torch.tensor(value, device=images.device).view(-1, 1, 1) for value in (visual.image_mean, visual.image_std)
         )
@@ -282,6 +284,10 @@ def _resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-2:] == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def _side(size: int | tuple[int, int]) -> int:
+    return size if isinstance(size, int) else size[0]
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:

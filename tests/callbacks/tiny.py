@@ -1,9 +1,14 @@
 """Real, tiny parts for the tests of callbacks: a data module of 8-pixel images and models that offer the protocols in
 closed form."""
 
+import json
+from typing import ClassVar
+
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.loggers import Logger
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -11,11 +16,11 @@ from callbacks.media import to_float
 
 
 class TinyData(pl.LightningDataModule):
-    """200 grey 8-pixel images of 4 classes: class k is bright in quadrant k, plus noise."""
+    """Grey 8-pixel images of 4 classes: class k is bright in quadrant k, plus noise."""
 
     title = "quadrants"
     fingerprint = "quadrants-1"
-    class_names = ["top left", "top right", "bottom left", "bottom right"]
+    class_names: ClassVar = ["top left", "top right", "bottom left", "bottom right"]
 
     def __init__(self, num: int = 200, channels: int = 1, batch_size: int = 20) -> None:
         super().__init__()
@@ -113,3 +118,34 @@ def trainer(callbacks: list, **arguments) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu", callbacks=callbacks, enable_progress_bar=False, enable_model_summary=False, **arguments
     )
+
+
+class Record(Logger):
+    """A logger that keeps in memory what it is given, by the methods that a RunRecord has."""
+
+    name = version = "record"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics: list[tuple[int, dict]] = []
+        self.images: list[tuple[str, Image.Image, str]] = []
+        self.tables: dict[str, list[tuple[list[str], list[list]]]] = {}
+        self.about: dict[str, list[dict]] = {}
+
+    def log_metrics(self, metrics, step=None) -> None:
+        self.metrics.append((step, {key: value for key, value in metrics.items() if key != "epoch"}))
+
+    def log_hyperparams(self, *args, **kwargs) -> None:
+        pass
+
+    def log_image(self, key, images, step=None, caption=None) -> None:
+        self.images.append((key, images[0], caption[0]))
+
+    def log_table(self, key, columns=None, data=None, step=None) -> None:
+        self.tables.setdefault(key, []).append((columns, data))
+
+    def log_about(self, key, about) -> None:
+        self.about.setdefault(key, []).append(json.loads(json.dumps(about)))
+
+    def values(self, key: str) -> list[tuple[int, float]]:
+        return [(step, metrics[key]) for step, metrics in self.metrics if key in metrics]
