@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -353,7 +354,11 @@ class HuggingFaceData(lightning.LightningDataModule):
         rows: list[int] = []
         refused: dict[int, str] = {}
         allowed = int(MAX_REFUSED * len(dataset))
-        with (part / "images.uint8").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with (
+            (part / "images.uint8").open("wb") as file,
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            warnings.catch_warnings(action="ignore"),  # Pillow's, of damaged files: the refusals name them
+        ):
             for start in _progress(range(0, len(dataset), CHUNK), f"decoding {title} to {size} px", len(dataset)):
                 encoded = dataset[start : start + CHUNK][self._image_column]
                 groups = [encoded[first : first + GROUP] for first in range(0, len(encoded), GROUP)]
@@ -402,7 +407,7 @@ class Rows(Dataset):
 class BatchOrder(Sampler):
     """Which rows stand in which batch, and which of them are mirrored: a function of (seed, epoch) and nothing else.
 
-    Each `iter` begins the next epoch; `set_epoch` (which Lightning calls) names it. A shuffled order leaves out the
+    Each pass begins the next epoch; `set_epoch` (which Lightning calls) names it. A shuffled order leaves out the
     last, smaller batch, unless it is the only one.
     """
 
@@ -424,12 +429,13 @@ class BatchOrder(Sampler):
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         random = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1
+        self.epoch += 1  # at the first `next`: DataLoader's worker mode asks for two iterators and uses one
         order = random.permutation(self.num_rows) if self.shuffle else np.arange(self.num_rows)
         flips = random.random(self.num_rows) < 0.5 if self.flip else None
         bounds = range(0, len(self) * self.batch_size, self.batch_size)
-        cuts = [slice(start, start + self.batch_size) for start in bounds]
-        return iter([(order[cut], None if flips is None else flips[cut]) for cut in cuts])
+        for start in bounds:
+            cut = slice(start, start + self.batch_size)
+            yield order[cut], None if flips is None else flips[cut]
 
 
 def cache_folder() -> Path:

@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 MAX_PIXELS = 50_000_000
-# Raster formats only: Pillow would hand EPS to Ghostscript, an external program, for whatever bytes a stranger sends.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "MPO", "AVIF", "JPEG2000", "TGA", "DIB")
+# Raster formats with a signature: Pillow would hand EPS to Ghostscript, an external program, and take noise for a TGA.
+Image.init()
+KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
+FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GRAY_MODES = ("1", "L", "I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112  # the EXIF tag

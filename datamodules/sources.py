@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HUB_TIMEOUT = 2.0  # seconds
 TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif", ".tga"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
