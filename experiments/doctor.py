@@ -134,9 +134,7 @@ def machine() -> list[Finding]:
 def find_accelerator() -> str:
     """What torch sees, asked in a process of its own: torch takes seconds to import and may crash."""
     try:
-        answer = subprocess.run(
-            [sys.executable, "-c", ACCELERATOR], capture_output=True, text=True, timeout=7, check=True
-        )
+        answer = subprocess.run([sys.executable, "-c", ACCELERATOR], capture_output=True, text=True, timeout=7, check=True)
     except subprocess.TimeoutExpired:
         return "unknown, torch did not import within 7 s"
     except subprocess.CalledProcessError as error:
@@ -164,9 +162,7 @@ def cached() -> list[Finding]:
             where = f"in {hub}"
         else:
             where = ""
-        remedy = (
-            "" if where else "fetched at first use; without a network, set PRACTICUM_DATA to a folder that holds it"
-        )
+        remedy = "" if where else "fetched at first use; without a network, set PRACTICUM_DATA to a folder that holds it"
         findings.append(Finding("cached", entry.name, where or f"no ({path})", remedy))
     torch_home = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
     weights = torch_home.expanduser() / "hub" / "checkpoints" / INCEPTION
@@ -176,9 +172,7 @@ def cached() -> list[Finding]:
 
 
 def hugging_face_home() -> Path:
-    return Path(
-        os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    ).expanduser()
+    return Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
 
 
 def hub_key() -> bool:
@@ -208,9 +202,7 @@ def settings(hub: bool, wandb: bool) -> list[Finding]:
     findings = []
     if not hub and os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
         remedy = "export HF_HUB_OFFLINE=1"
-        findings.append(
-            Finding("settings", "HF_HUB_OFFLINE", "not set and the Hub is away: libraries retry 23 s", remedy)
-        )
+        findings.append(Finding("settings", "HF_HUB_OFFLINE", "not set and the Hub is away: libraries retry 23 s", remedy))
     mode = os.environ.get("WANDB_MODE")
     if mode:
         findings.append(Finding("settings", "WANDB_MODE", mode))
@@ -220,14 +212,8 @@ def settings(hub: bool, wandb: bool) -> list[Finding]:
         findings[-1] = Finding("settings", "WANDB_MODE", what, remedy, fault=True)
     elif not mode:
         online = wandb and find_key() is not None
-        remedy = (
-            ""
-            if online
-            else "`wandb login` for online runs; offline ones are complete and `wandb sync` sends them later"
-        )
-        findings.append(
-            Finding("settings", "WANDB_MODE", f"not set: runs are {'online' if online else 'offline'}", remedy)
-        )
+        remedy = "" if online else "`wandb login` for online runs; offline ones are complete and `wandb sync` sends them later"
+        findings.append(Finding("settings", "WANDB_MODE", f"not set: runs are {'online' if online else 'offline'}", remedy))
     return findings
 
 

@@ -35,13 +35,11 @@ PACKAGES = ("practicum", "torch", "lightning", "datasets", "torchmetrics", "nump
 class RunRecord(Logger):
     """Writes a run folder: config.yaml, metrics.jsonl (one JSON object a line, at once), media/ and status.json.
 
-    Without secrets (`runs.scrub`), on rank zero only. A folder that already holds a run is continued: its start, its step and
-    its clock stay.
+    Without secrets (`runs.scrub`), on rank zero only. A folder that already holds a run is continued: its start, its step
+    and its clock stay. A finished run stays finished, whatever becomes of a later validation.
     """
 
-    def __init__(
-        self, folder: str | Path, *, experiment: str, command: Sequence[str] = (), seed: int | None = None
-    ) -> None:
+    def __init__(self, folder: str | Path, *, experiment: str, command: Sequence[str] = (), seed: int | None = None) -> None:
         super().__init__()
         self.folder = Path(folder)
         self._file: TextIO | None = None
@@ -61,6 +59,8 @@ class RunRecord(Logger):
         if status_file.is_file():
             earlier = json.loads(status_file.read_text(encoding="utf-8"))
             self._status |= {key: earlier[key] for key in ("started", "seconds", "step", "epoch") if key in earlier}
+            if earlier.get("state") == "finished":
+                self._status["state"] = "finished"
         self._status |= {"host": socket.gethostname(), "pid": os.getpid(), "versions": _versions()}
         self._clock_zero = time.monotonic() - self._status["seconds"]
         self._status_written = -math.inf
@@ -141,9 +141,7 @@ class RunRecord(Logger):
             self._append(step, {"media": key, "file": f"media/{stem}.png", "caption": text or ""})
 
     @rank_zero_only
-    def log_table(
-        self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int | None = None
-    ) -> None:
+    def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int | None = None) -> None:
         """Appends a table: `data` holds the rows."""
         self._append(step, {"table": key, "columns": list(columns), "rows": _plain(data)})
 
@@ -154,12 +152,14 @@ class RunRecord(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Ends the run as finished ("success"), failed or interrupted; a finished run becomes `latest` of its experiment."""
+        """Ends the run as finished ("success"), failed or interrupted; a finished one becomes its experiment's `latest`."""
         error = sys.exc_info()[1]  # Lightning says "failed" for Ctrl-C and SIGTERM too, while it handles them
         causes = [type(cause).__name__ for cause in _chain(error)]
         interruption = [name for name in causes if name in ("KeyboardInterrupt", "SIGTERMException")]
         if status in ("success", "finished"):
             self._status |= {"state": "finished", "reason": None}
+        elif self._status["state"] == "finished":
+            pass
         elif interruption:
             self._status |= {"state": "interrupted", "reason": interruption[0]}
         else:
@@ -178,7 +178,6 @@ class RunRecord(Logger):
         seconds = time.monotonic() - self._clock_zero
         self._status["step"] = self._status["step"] if step is None else int(step)
         if self._file is None:
-            self._status["state"] = "running"
             self._write_status()
             path = self.folder / "metrics.jsonl"
             cut_short = path.is_file() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
@@ -209,15 +208,11 @@ class WandbRecord(WandbLogger):
         import wandb
 
         # W&B would keep the command line, the console and the git patch as they are; the run folder has them scrubbed.
-        settings = wandb.Settings(
-            silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True, save_code=False
-        )
+        settings = wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True, save_code=False)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{experiment}-{folder.name}"
-        super().__init__(
-            project=project, name=name, id=folder.name, save_dir=folder, group=experiment, settings=settings, **kwargs
-        )
+        super().__init__(project=project, name=name, id=folder.name, save_dir=folder, group=experiment, settings=settings, **kwargs)
         self._wandb_init.pop("anonymous", None)  # W&B warns of it even where it is None
 
     @rank_zero_only
@@ -239,9 +234,7 @@ class WandbRecord(WandbLogger):
         super().log_image(key, images, step, **scrub(kwargs))
 
     @rank_zero_only
-    def log_table(
-        self, key: str, columns: Any = None, data: Any = None, dataframe: Any = None, step: int | None = None
-    ) -> None:
+    def log_table(self, key: str, columns: Any = None, data: Any = None, dataframe: Any = None, step: int | None = None) -> None:
         import wandb
 
         table = wandb.Table(columns=columns, data=scrub(data), dataframe=dataframe, allow_mixed_types=True)  # NaN, None

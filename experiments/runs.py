@@ -255,14 +255,14 @@ def _scrub(value: Any, values: Sequence[str]) -> Any:
     if isinstance(value, (list, tuple)):
         items = [
             MASK if before.startswith("-") and "=" not in before and is_secret_key(before) else _scrub(item, values)
-            for before, item in zip(["", *map(str, value[:-1])], value, strict=True)
+            for before, item in zip(["", *map(str, value)], value, strict=False)
         ]
         return items if isinstance(value, list) else tuple(items)
     return value
 
 
 def _mask_item(key: str, item: Any, values: Sequence[str]) -> Any:
-    harmless = item is None or isinstance(item, (bool, int, float)) and "password" not in key.lower()
+    harmless = item is None or (isinstance(item, (bool, int, float)) and "password" not in key.lower())
     return MASK if is_secret_key(key) and not harmless else _scrub(item, values)
 
 

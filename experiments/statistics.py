@@ -97,9 +97,7 @@ def against_reference(groups: Mapping[str, Mapping[Any, float]], reference: str)
     """
     if reference not in groups:
         raise ValueError(f"reference {reference!r}: no such group; there are {', '.join(groups)}")
-    return holm(
-        {label: paired_difference(group, groups[reference]) for label, group in groups.items() if label != reference}
-    )
+    return holm({label: paired_difference(group, groups[reference]) for label, group in groups.items() if label != reference})
 
 
 def verdict(label_a: str, label_b: str, metric: str, comparison: Comparison, lower_is_better: bool) -> str:

@@ -87,9 +87,7 @@ class Sweep:
             raise Mistake(f"{path}: method {method!r} does not exist; {nearest(str(method), METHODS)}")
         given = content.get("parameters")
         if not isinstance(given, dict) or not given:
-            raise Mistake(
-                f"{path}: `parameters` is missing or empty; give it keys such as seed_everything: {{values: [0, 1]}}"
-            )
+            raise Mistake(f"{path}: `parameters` is missing or empty; give it keys such as seed_everything: {{values: [0, 1]}}")
         parameters = {str(key): read_parameter(path, str(key), value) for key, value in given.items()}
         for key in ("experiment", "data"):
             if key in content:
@@ -103,9 +101,7 @@ class Sweep:
         check_keys(path, metric, ("name", "goal"))
         goal = metric.get("goal", "minimize")
         if goal not in ("minimize", "maximize"):
-            raise Mistake(
-                f"{path}: metric.goal {goal!r} does not exist; {nearest(str(goal), ('minimize', 'maximize'))}"
-            )
+            raise Mistake(f"{path}: metric.goal {goal!r} does not exist; {nearest(str(goal), ('minimize', 'maximize'))}")
         if method == "bayes" and "name" not in metric:
             raise Mistake(f"{path}: method bayes needs a metric; add metric: {{name: val/..., goal: minimize}}")
         run_cap = content.get("run_cap")
@@ -113,9 +109,7 @@ class Sweep:
             raise Mistake(f"{path}: run_cap {run_cap!r} is not a number of trials; give a whole number from 1 on")
         if method == "grid":
             if ranges := [key for key, parameter in parameters.items() if not parameter.choices]:
-                raise Mistake(
-                    f"{path}: method grid needs values for {ranges[0]}; give `values: [...]`, or method: random"
-                )
+                raise Mistake(f"{path}: method grid needs values for {ranges[0]}; give `values: [...]`, or method: random")
             size = 1
             for parameter in parameters.values():
                 size *= len(parameter.choices)
@@ -206,9 +200,7 @@ def read_parameter(path: Path, key: str, content: Any) -> Parameter:
     whole = type(low) is int and type(high) is int
     distribution = content.get("distribution", "int_uniform" if whole else "uniform")
     if distribution not in DISTRIBUTIONS[2:]:
-        raise Mistake(
-            f"{path}: {key}.distribution {distribution!r} does not exist; {nearest(str(distribution), DISTRIBUTIONS[2:])}"
-        )
+        raise Mistake(f"{path}: {key}.distribution {distribution!r} does not exist; {nearest(str(distribution), DISTRIBUTIONS[2:])}")
     if distribution == "log_uniform_values" and low <= 0:
         raise Mistake(f"{path}: {key}.min is {low}; a logarithmic range begins above 0")
     return Parameter(distribution, low=low, high=high)

@@ -89,9 +89,7 @@ def ask_host(key: str, timeout: float = TIMEOUT) -> str | None:
             problem.append(None if viewer else f"{host()} does not know the key")
         except urllib.error.HTTPError as error:
             refused = error.code in (401, 403)
-            problem.append(
-                f"{host()} does not know the key" if refused else f"{host()} answers with error {error.code}"
-            )
+            problem.append(f"{host()} does not know the key" if refused else f"{host()} answers with error {error.code}")
         except (OSError, ValueError, AttributeError):
             problem.append(f"{host()} does not answer")
 

@@ -142,7 +142,7 @@ def run_logged(work: Callable[[], None], log: Path) -> Outcome:
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             work()
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 (the next trial runs whatever this one did)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever this trial did, the next one runs
             traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
             reason = lines[0] if isinstance(error, Mistake) else f"{type(error).__name__}: {lines[0]}"
