@@ -17,10 +17,12 @@ def bits_per_dimension(
 ) -> Tensor:
     """Bits [B] per dimension that the chain of T steps needs for `x0` [B, ...], of 256 levels in [-1, 1].
 
-    The bound is L_T + L_{T-1} + ... + L_1 + L_0, with the posterior's variance in every step. Of the T - 1 terms in the middle, `num_terms` per image are
-    evaluated and weighted so that the estimate has no bias; with num_terms >= T - 1 each is, once. They are taken at
-    even distances (from one random offset per image) in log(1 + SNR), in which the terms of data with unit variance
-    are equal. `generator` as in `noise.randn`. The chain of a schedule without steps has 1000.
+    The bound is L_T + L_{T-1} + ... + L_1 + L_0, with the posterior's variance in every step. Of the T - 1 terms in
+    the middle, `num_terms` per image are evaluated and weighted so that the estimate has no bias; with
+    num_terms >= T - 1 each is, once. They are taken at even distances (from one random offset per image) in
+    log(1 + SNR), in which the terms of data with unit variance are equal.
+
+    generator: as in `noise.randn`. The chain of a schedule without steps has 1000.
     """
     num_steps = schedule.num_steps or CONTINUOUS_STEPS
     if num_steps < 2 or num_terms < 1:
@@ -64,7 +66,8 @@ def _prior(x0: Tensor, alpha: float, sigma: float) -> Tensor:
 def _log_bin(x0: Tensor, mean: Tensor, std: float) -> Tensor:
     """-L_0: log of the mass that N(mean, std ** 2) puts on the level of x0, in nats [B] (eq. 13).
 
-    The two outermost levels are open. Counted in the left tail, where differences of the distribution function keep their digits.
+    The two outermost levels are open. Counted in the left tail, where differences of the distribution function keep
+    their digits.
     """
     half = 1 / (NUM_BINS - 1)
     distance = (x0 - mean).double()

@@ -12,9 +12,8 @@ alpha, so chains may begin at pure noise (alpha = 0). The caller switches gradie
     Heun()              HeunDiscreteScheduler              sample_heun
     DPMSolverPP2M()     DPMSolverMultistepScheduler        sample_dpmpp_2m
 
-diffusers' `clip_sample` belongs to the denoiser here. Its Euler, Euler ancestral and Heun
-schedulers keep x_t / alpha instead of x_t; times alpha, they are the formulas below. Its timestep j is our
-t = (j + 1) / T.
+diffusers' `clip_sample` belongs to the denoiser here. Its Euler, Euler ancestral and Heun schedulers keep x_t / alpha
+instead of x_t; times alpha, they are the formulas below. Its timestep j is our t = (j + 1) / T.
 """
 
 import math
@@ -44,7 +43,7 @@ class Level(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Ask the denoiser for x0_hat at clock `t`; then x <- the sum of these coefficients times what they are named after.
+    """Ask the denoiser for x0_hat at clock `t`; x becomes the sum of what the coefficients are named after, times them.
 
     `change` multiplies x0_hat minus the x0_hat of the step before, `noise` fresh noise.
     """

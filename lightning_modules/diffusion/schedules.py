@@ -82,8 +82,8 @@ def with_capped_betas(alpha_bars: Tensor) -> Tensor:
 class LinearBetas(DiscreteSchedule):
     """DDPM's schedule: T betas evenly from `beta_start` to `beta_end`, used as given (Ho et al. 2020, section 4).
 
-    The ends belong to T = 1000. For another T the iDDPM paper (Nichol & Dhariwal 2021) multiplies both by 1000 / T: pass them so; with
-    the ends as they are, a chain of T = 100 stops at alpha-bar .36, far from noise.
+    The ends belong to T = 1000. For another T the iDDPM paper (Nichol & Dhariwal 2021) multiplies both by 1000 / T:
+    pass them so. With the ends as they are, a chain of T = 100 stops at alpha-bar .36, far from noise.
     """
 
     num_steps: int = 1000
