@@ -60,7 +60,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def _measure(folder: Path) -> dict[str, Any]:
-    data = ImageClasses(str(folder), batch_size=BATCH, validation_split="train", cache_dir=str(folder / "datasets"))
+    data = ImageClasses(str(folder), batch_size=BATCH, validation_split="train")
     data.prepare_data()
     data.setup("fit")
     loader = data.train_dataloader()
@@ -68,7 +68,9 @@ def _measure(folder: Path) -> dict[str, Any]:
     def transform(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         return {"image": [to_tensor(image) * 2 - 1 for image in rows["image"]], "label": rows["label"]}
 
-    source = datasets.load_dataset("parquet", data_files=str(folder / "train.parquet"), split="train", cache_dir=str(folder / "datasets"))
+    source = datasets.load_dataset(
+        "parquet", data_files=str(folder / "train.parquet"), split="train", cache_dir=str(folder / "datasets")
+    )
     usual = DataLoader(source.with_transform(transform), batch_size=BATCH, shuffle=True, drop_last=True)
     control = np.random.default_rng(1).random((400, 400))
 

@@ -92,13 +92,13 @@ def test_existing_splits_are_taken_and_test_rows_never_train(tmp_path: Path) -> 
 
 def test_a_missing_split_is_named(tmp_path: Path) -> None:
     numbered(tmp_path, 10)
-    with pytest.raises(ValueError, match="train_split: .* has no split 'trian' \\(it has: train\\)"):
+    with pytest.raises(ValueError, match=r"train_split: .* has no split 'trian' \(it has: train\)"):
         ImageClasses(str(tmp_path), train_split="trian").facts()
-    with pytest.raises(ValueError, match="validation_split: .* has no split 'valid' \\(it has: train; or give a share"):
+    with pytest.raises(ValueError, match=r"validation_split: .* has no split 'valid' \(it has: train; or give a share"):
         ImageClasses(str(tmp_path), validation_split="valid").facts()
-    with pytest.raises(ValueError, match="has no split 'test' \\(give --data.test_split"):
+    with pytest.raises(ValueError, match=r"has no split 'test' \(give --data.test_split"):
         ready(tmp_path).test_dataloader()
-    with pytest.raises(ValueError, match="a share of 0.01 of 10 rows"):
+    with pytest.raises(ValueError, match=r"a share of 0.01 of 10 rows"):
         ImageClasses(str(tmp_path), validation_split=0.01).facts()
 
 
@@ -167,7 +167,9 @@ def test_a_few_bad_pictures_are_left_out_counted_and_named(tmp_path: Path, capsy
 
 def test_more_than_one_per_cent_of_bad_pictures_is_an_error(tmp_path: Path, own_cache: Path) -> None:
     numbered(tmp_path, 200, bad={3: b"", 5: b"x", 150: b"y"})
-    with pytest.raises(ValueError, match="3 of 200 pictures refused: row 3 .*row 5 .*row 150 .*more than 1%") as caught:
+    with pytest.raises(
+        ValueError, match=r"3 of 200 pictures refused: row 3 .*row 5 .*row 150 .*more than 1%"
+    ) as caught:
         ready(tmp_path, validation_split="train")
     assert "\n" not in str(caught.value) and not list(own_cache.glob("*.part"))
 
@@ -223,7 +225,7 @@ def test_a_shortened_file_is_built_again(tmp_path: Path, own_cache: Path) -> Non
 
 def test_too_small_a_disk_is_said_before_it_is_full(tmp_path: Path) -> None:
     numbered(tmp_path, 100)
-    with pytest.raises(ValueError, match="GB of decoded pictures do not fit into .*set PRACTICUM_CACHE"):
+    with pytest.raises(ValueError, match=r"GB of decoded pictures do not fit into .*set PRACTICUM_CACHE"):
         ready(tmp_path, image_size=1_000_000)
 
 

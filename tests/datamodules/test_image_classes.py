@@ -42,7 +42,7 @@ def test_class_folders_of_photos_in_several_sizes_and_modes(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         for number, (mode, width, height, suffix) in enumerate(kinds):
             photo(mode, width, height, colour).save(tmp_path / name / f"{number}.{suffix}")
-    with pytest.raises(ValueError, match="several sizes \\(31x31 to 90x35\\); give one, such as --data.image_size 64"):
+    with pytest.raises(ValueError, match=r"several sizes \(31x31 to 90x35\); give one, such as --data.image_size 64"):
         ImageClasses(str(tmp_path)).facts()
     data = ready(tmp_path, image_size=24, validation_split=0.25, batch_size=12)  # one flag, no code
     assert data.facts() == {"channels": 3, "image_size": 24, "num_classes": 2}
@@ -73,12 +73,12 @@ def test_a_parquet_with_other_column_names(tmp_path: Path) -> None:
     assert mapped.facts() == {"channels": 1, "image_size": 8, "num_classes": 4}
     assert mapped.class_names == ["oak", "elm", "ash", "fir"]
     with pytest.raises(
-        ValueError, match="has no column 'fin', did you mean 'fine'\\? \\(columns: coarse, id, fine, photo"
+        ValueError, match=r"has no column 'fin', did you mean 'fine'\? \(columns: coarse, id, fine, photo"
     ):
         ImageClasses(str(tmp_path), columns={"label": "fin"}).facts()
-    with pytest.raises(ValueError, match="'name' of .* not pictures"):
+    with pytest.raises(ValueError, match=r"'name' of .* not pictures"):
         ImageClasses(str(tmp_path), columns={"image": "name"}).facts()
-    with pytest.raises(ValueError, match="'thumb' of .* not classes"):
+    with pytest.raises(ValueError, match=r"'thumb' of .* not classes"):
         ImageClasses(str(tmp_path), columns={"label": "thumb"}).facts()
 
 
@@ -137,7 +137,7 @@ def test_labels_out_of_range_are_named(tmp_path: Path, labels: list, message: st
 
 
 def test_texts_that_are_missing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="1 of 4 rows of the train split have no label in 0..1 \\(row 3: None\\)"):
+    with pytest.raises(ValueError, match=r"1 of 4 rows of the train split have no label in 0..1 \(row 3: None\)"):
         ready(write(tmp_path, pyarrow.array(["a", "b", "b", None])), validation_split="train")
 
 
@@ -156,16 +156,16 @@ def test_no_column_of_the_kind(tmp_path: Path) -> None:
     table = pyarrow.table({"words": ["a", "b"], "n": [1.5, 2.5]})
     pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
     with pytest.raises(
-        ValueError, match="has no image column \\(columns: words, n\\); name it with --data.columns '{image: NAME}'"
+        ValueError, match=r"has no image column \(columns: words, n\); name it with --data.columns '{image: NAME}'"
     ):
         ImageClasses(str(tmp_path), validation_split=0.5).facts()
     Image.new("L", (8, 8)).save(tmp_path / "loose.png")
     (tmp_path / "train.parquet").unlink()
-    with pytest.raises(ValueError, match="has no label column \\(columns: image\\)"):
+    with pytest.raises(ValueError, match=r"has no label column \(columns: image\)"):
         ImageClasses(str(tmp_path), validation_split="train").facts()
     (tmp_path / "two").mkdir()
     write(tmp_path / "two", pyarrow.array([1.5, 2.5, 1.5, 2.5]))
-    with pytest.raises(ValueError, match="has no label column \\(columns: image, label\\)"):
+    with pytest.raises(ValueError, match=r"has no label column \(columns: image, label\)"):
         ImageClasses(str(tmp_path / "two"), validation_split="train").facts()
 
 
