@@ -113,7 +113,7 @@ def test_trainer_with_both_loggers(tmp_path, monkeypatch):
     assert run.about["val/fd_x"] == {"extractor": "x", "secret_path": "***", "num_generated": 500}
 
     leet: list[str] = [
-        Path(sys.executable).parent / "wandb",
+        str(Path(sys.executable).parent / "wandb"),
         "leet",
         "inspect",
         "--json",
