@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.page.charts import finite
-from experiments.page.groups import Comparison, compare
+from experiments.page.groups import Comparison, compare, num_steps
 from experiments.page.panels import Drawn, Panel, draw_panels
 from experiments.runs import Run, find_run, load_runs, runs_root, write_atomically
 
@@ -107,7 +107,7 @@ def _facts(comparison: Comparison) -> str:
     days = sorted({str(one["started"])[:10] for one in status if one.get("started")})
     seconds = sum(float(one["seconds"]) for one in status if isinstance(one.get("seconds"), int | float))
     parameters = [f"{int(number):,}" if number.isdigit() else number for number in said("parameters")]
-    steps = [f"{int(number):,}" if number.isdigit() else number for number in said("step")]
+    steps = [f"{number:,}" for number in dict.fromkeys(num_steps(run) for run in comparison.runs) if number]
     facts = {
         "Groups": str(len(comparison.groups)), "Seeds": ", ".join(map(str, comparison.seeds)), "Data": ", ".join(said("title")),
         "Training steps": _few(steps), "Parameters": _few(parameters), "Device": ", ".join(said("device")),

@@ -49,10 +49,11 @@ def axis(title: str, log: bool = False, **more: Any) -> dict[str, Any]:
 def log_ticks(low: float, high: float) -> dict[str, Any]:
     """Return the ticks of a logarithmic axis from `low` to `high`: powers of ten, and numbers between them where they are few."""
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    factors = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high / low < 5 else (1, 2, 3, 5) if high / low < 20 else (1, 2, 5) if high / low < 100 else (1,)
+    ways = {5: (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), 20: (1, 2, 3, 5), 100: (1, 2, 5), math.inf: (1,)}
+    factors = next(factors for ratio, factors in ways.items() if high / low < ratio)
     ticks = [factor * 10.0**power for power in powers for factor in factors]
-    return {"tickvals": ticks, "ticktext": [f"{tick:g}" if 1e-3 <= tick < 1e5 else f"10<sup>{round(math.log10(tick))}</sup>" if
-                                            math.log10(tick).is_integer() else f"{tick:g}" for tick in ticks]}
+    texts = [f"10<sup>{round(math.log10(tick))}</sup>" if factors == (1,) and not 1e-3 <= tick < 1e5 else f"{tick:g}" for tick in ticks]
+    return {"tickvals": ticks, "ticktext": texts}
 
 
 def lines(
@@ -156,7 +157,7 @@ def dots(values: Mapping[str, Mapping[int, float]], title: str, height: int = 32
         error = {"error_y": {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low],
                              "color": colour(index), "thickness": 2, "width": 5}} if low is not None and high is not None else {}
         traces.append({
-            "mode": "markers+text", "x": [places[label] + 0.2], "y": [mean], "text": [f"&nbsp;{mean:.4g}"],
+            "mode": "markers+text" if len(places) <= 4 else "markers", "x": [places[label] + 0.2], "y": [mean], "text": [f"&nbsp;{mean:.4g}"],
             "textposition": "top right", "textfont": {"color": "@ink", "size": 12},
             "customdata": [interval_text(mean, low, high)], "hovertemplate": "%{customdata}<extra>" + escape(label) + "</extra>",
             "marker": {"size": 10, "symbol": "line-ew", "line": {"width": 3, "color": colour(index)}, "color": colour(index)},

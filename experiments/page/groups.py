@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +59,13 @@ def seed(run: Run) -> int:
     return run.seed or 0
 
 
+def num_steps(run: Run) -> int:
+    """Return the number of training steps made: loggers count from 0, so a whole run of N steps ends with step N - 1."""
+    step = int(run.status.get("step") or 0)
+    planned = run.config.get("trainer", {}).get("max_steps")
+    return step + 1 if isinstance(planned, int) and step + 1 == planned else step
+
+
 def compare(runs: Sequence[Run], title: str = "") -> Comparison:
     """Sort runs into groups; unfinished runs and earlier repeats of the same settings and seed are left out, and listed."""
     if not runs:
@@ -80,7 +86,7 @@ def compare(runs: Sequence[Run], title: str = "") -> Comparison:
     members = [members[i] for i in order]
     differing = {path: _without_shared_arguments([values[i] for i in order]) for path, values in differing.items()}
     names = _short_names(list(differing))
-    labels = _labels(members, {names[path]: values for path, values in differing.items()})
+    labels = _labels([runs[0].name for runs in members], {names[path]: differing[path] for path in _model_first(differing)})
     groups = tuple(
         Group(label, index, runs, {names[path]: values[index] for path, values in differing.items()})
         for index, (label, runs) in enumerate(zip(labels, members, strict=True))
@@ -176,17 +182,26 @@ def _short_names(paths: list[str]) -> dict[str, str]:
     return names
 
 
-def _labels(members: list[tuple[Run, ...]], differing: dict[str, list[Any]]) -> list[str]:
-    experiments = [runs[0].name for runs in members]
+def _model_first(paths: Iterable[str]) -> list[str]:
+    return sorted(paths, key=lambda path: ("model", "data").index(root) if (root := path.split(".")[0]) in ("model", "data") else 2)
+
+
+def _labels(experiments: list[str], differing: dict[str, list[Any]]) -> list[str]:
+    """Name groups by as few settings as tell them apart; by their experiments where more than two would be needed."""
     if not differing:
         return experiments
-    if len(differing) > 3 and len(set(experiments)) == len(experiments):
-        return _without_shared_ends(experiments)
-    labels = _setting_labels(differing, len(members), arguments=False)
-    if max(Counter(labels).values()) > 1:
-        full = _setting_labels(differing, len(members), arguments=True)
-        labels = [full[i] if labels.count(label) > 1 else label for i, label in enumerate(labels)]
-    return labels
+    for arguments in (False, True):
+        chosen: dict[str, list[Any]] = {}
+        for key, values in differing.items():
+            with_it = _setting_labels({**chosen, key: values}, len(experiments), arguments)
+            if len(set(with_it)) > len(set(_setting_labels(chosen, len(experiments), arguments))):
+                chosen[key] = values
+        labels = _setting_labels(chosen, len(experiments), arguments)
+        if len(chosen) > 2 and len(set(experiments)) == len(experiments):
+            return _without_shared_ends(experiments)
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{label} #{number}" if labels.count(label) > 1 else label for number, label in enumerate(labels, 1)]
 
 
 def _setting_labels(differing: dict[str, list[Any]], count: int, arguments: bool) -> list[str]:
@@ -213,6 +228,8 @@ def _title(groups: tuple[Group, ...]) -> str:
     labels = [group.label for group in groups]
     if len(labels) == 1:
         return f"{labels[0]}{where}"
-    listed = f"{', '.join(labels[:-1])} or {labels[-1]}" if len(labels) <= 4 else f"{len(labels)} groups"
+    listed = f"{', '.join(labels[:-1])} or {labels[-1]}"
+    if len(listed) > 70:
+        return f"{len(labels)} groups{where}"
     settings = list(groups[0].settings)
     return f"{settings[0]}: {listed.replace(f'{settings[0]} ', '')}{where}" if len(settings) == 1 else f"{listed}{where}"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.page import closed_form
 from experiments.page.charts import axis, chart, colour, dots, lines, log_ticks, thinned
-from experiments.page.groups import Comparison, Group, seed, short
+from experiments.page.groups import Comparison, Group, num_steps, seed, short
 from experiments.page.metrics import metrics_of
 from experiments.page.verdicts import draw_verdicts, verdict_numbers
 from experiments.runs import Run
@@ -101,7 +101,8 @@ def _pictures(comparison: Comparison, keys: list[str], layout: str) -> Drawn | N
                           f"{number}</button>" for number in shown)
         figures = "".join(_picture(group, number, key, number != shown[0]) for number in shown for group in having[number])
         bar = f'<div class="seeds">Seed {buttons}</div>' if len(shown) > 1 else ""
-        html += f"<div>{bar}<div class='{layout}'>{figures}</div></div>"
+        many = " many" if most > 2 else ""
+        html += f'<div>{bar}<div class="{layout}{many}">{figures}</div></div>'
         numbers[key] = {str(number): {group.label: _run_of(group, number).id for group in having[number]} for number in shown}
     return Drawn(html, numbers) if html else None
 
@@ -144,7 +145,7 @@ def draw_runs(comparison: Comparison, keys: list[str]) -> Drawn | None:
             rows.append([
                 f'<span class="dot" style="--group:var(--{group.index % 8})"></span>{escape(group.label)}',
                 *[escape(short(group.settings.get(name))) for name in comparison.differing], str(seed(run)),
-                *[_cell(value) for value in values], _cell(run.status.get("step")), _cell(minutes), escape(run.id),
+                *[_cell(value) for value in values], str(num_steps(run)), _cell(minutes), escape(run.id),
             ])
             numbers.append({"run": run.id, "group": group.label, "seed": seed(run),
                             **dict(zip([metric.key for metric in metrics], values, strict=True))})

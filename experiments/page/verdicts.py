@@ -10,6 +10,7 @@ from experiments.statistics import Comparison as Difference
 from experiments.statistics import against_reference, comparable, interval, verdict
 
 WIDTH, HEIGHT = 300, 62
+MAX_ROWS = 3  # more comparisons of one metric than these: those that show nothing are folded away
 
 
 def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
@@ -42,14 +43,23 @@ def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
 
 def draw_verdicts(comparison: Comparison) -> str:
     """Return the verdicts as an HTML list, or "" where no metric was logged."""
-    items, named = "", None
-    for item in verdicts(comparison):
-        picture = _picture(item, comparison.groups) if "difference" in item else ""
-        name = "" if item["metric"] is named else f'<p class="eyebrow">{escape(item["metric"].name)}</p>'
-        named = item["metric"]
-        items += (f'<li><div>{name}'
-                  f'<p class="sentence">{_sentence(item["sentence"], comparison.groups)}.</p></div>{picture}</li>')
-    return f'<ul class="verdicts">{items}</ul>' if items else ""
+    html = ""
+    for metric in metrics_of(comparison):
+        items = [item for item in verdicts(comparison) if item["metric"] == metric]
+        alike = [item for item in items if "difference" in item and not item["difference"].shown]
+        folded = alike if len(items) > MAX_ROWS else []
+        rows = [_row(item, comparison.groups) for item in items if item not in folded]
+        if folded:
+            rest = "".join(f"<li>{_row(item, comparison.groups)}</li>" for item in folded)
+            rows.append(f"<details><summary>No difference from {escape(folded[0]['reference'])} shown for {len(folded)} of {len(items)} groups"
+                        f"</summary><ul class=verdicts>{rest}</ul></details>")
+        html += "".join(f'<li><p class="eyebrow">{escape(metric.name)}</p>{row}</li>' if row is rows[0] else f"<li>{row}</li>" for row in rows)
+    return f'{_confounded(comparison)}<ul class="verdicts">{html}</ul>' if html else ""
+
+
+def _row(item: dict[str, Any], groups: tuple[Group, ...]) -> str:
+    picture = _picture(item, groups) if "difference" in item else ""
+    return f'<div class="verdict"><p class="sentence">{_sentence(item["sentence"], groups)}.</p>{picture}</div>'
 
 
 def verdict_numbers(comparison: Comparison) -> list[dict[str, Any]]:
@@ -78,6 +88,17 @@ def _sentence(sentence: str, groups: tuple[Group, ...]) -> str:
         if sentence.startswith(f"{group.label} "):
             return f'<b style="color:var(--{group.index % 8})">{escape(group.label)}</b>{escape(sentence[len(group.label):])}'
     return escape(sentence[:1].upper() + sentence[1:])
+
+
+def _confounded(comparison: Comparison) -> str:
+    """Warn where a group and the reference differ in more than one setting, so that no one setting can be held responsible."""
+    reference, *others = comparison.groups
+    most = max(([name for name in comparison.differing if group.settings.get(name) != reference.settings.get(name)]
+                for group in others), key=len, default=[])
+    if len(most) < 2:
+        return ""
+    return (f'<p class="missing">Some groups differ from {escape(reference.label)} in more than one setting ({escape(", ".join(most))}): '
+            "a difference between them cannot be put down to one of these.</p>")
 
 
 def _noun(metric: Metric) -> str:

@@ -37,7 +37,7 @@ def workspace(comparison: Comparison, drawn: Sequence[tuple[Panel, Drawn]], enti
 
     sections = [ws.Section(name=panel.title, panels=boards, is_open=True, layout_settings=ws.SectionLayoutSettings(columns=2, rows=2))
                 for panel, result in drawn if (boards := _boards(panel, result, panel.keys(comparison)))]
-    colours = {ws.GroupPath(*(str(_at(group.runs[0].config, path)) for path in comparison.paths)): LIGHT[group.index % len(LIGHT)]
+    colours: dict[object, object] = {ws.GroupPath(*(str(_at(group.runs[0].config, path)) for path in comparison.paths)): LIGHT[group.index % len(LIGHT)]
                for group in comparison.groups} if comparison.paths else {}
     return ws.Workspace(
         entity=entity, project=project, name=comparison.title, sections=sections, auto_generate_panels=False,

@@ -17,6 +17,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "LinearBetas": {"num_steps": 1000, "beta_start": 1e-4, "beta_end": 0.02},
     "Cosine": {"num_steps": 1000, "offset": 0.008},
     "Sigmoid": {"num_steps": 1000, "start": -3.0, "end": 3.0, "temperature": 1.0},
+    "OffsetCosine": {"num_steps": 1000, "max_signal": 0.95, "min_signal": 0.02},
     "ScaledLinearBetas": {"num_steps": 1000, "beta_start": 8.5e-4, "beta_end": 0.012},
 }
 ABOUT = {"extractor": "synthetic", "weights": "sha256 0123456789ab", "real images": 1000, "generated images": 1000, "split": "test",

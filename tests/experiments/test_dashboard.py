@@ -66,6 +66,15 @@ def test_two_settings_make_labels_of_both(tmp_path):
     assert {group.label for group in comparison.groups} == {"linear · lr 0.001", "linear · lr 0.0001", "cosine · lr 0.001", "cosine · lr 0.0001"}
 
 
+def test_groups_that_differ_in_two_settings_at_once_are_warned_of(tmp_path):
+    write_run(tmp_path / "a", "LinearBetas", 0, rate=1e-3)
+    write_run(tmp_path / "b", "Cosine", 0, rate=1e-4)
+    comparison = compare(load_runs(tmp_path))
+    assert [group.label for group in comparison.groups] == ["linear", "cosine"]
+    assert "differ from linear in more than one setting (schedule, lr)" in write_page(load_runs(tmp_path), tmp_path / "out").read_text()
+    assert "more than one setting" not in write_page(load_runs(tmp_path / "a"), tmp_path / "out").read_text()
+
+
 def test_unfinished_runs_and_repeats_are_left_out_and_named(tmp_path):
     write_sweep(tmp_path, seeds=[0, 1])
     write_run(tmp_path / "broken", "Cosine", 2, state="failed")
@@ -82,6 +91,13 @@ def test_the_verdict_says_what_the_seeds_show(sweep):
     assert bits["sentence"].startswith("cosine lower by 0.2") and bits["sentence"].endswith("3 of 3 seeds (0, 1, 2)")
     assert bits["low"] < -0.25 < bits["high"] < 0
     assert said["val/fd_digits_classifier"]["sentence"].startswith("no difference in FD shown with 3 seeds (0, 1, 2)")
+
+
+def test_of_many_groups_those_without_a_difference_are_folded_away(tmp_path):
+    write_sweep(tmp_path, ["LinearBetas", "Cosine", "Sigmoid", "ScaledLinearBetas", "OffsetCosine"])
+    text = write_page(load_runs(tmp_path), tmp_path / "out").read_text()
+    assert "No difference from linear shown for 4 of 4 groups" in text
+    assert text.count("corrected for 4 comparisons") == 16
 
 
 def test_values_measured_unlike_are_not_ranked(tmp_path):
