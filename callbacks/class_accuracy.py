@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.evaluation import Evaluation, RealImages, declaration, draw
+from callbacks.evaluation import Evaluation, RealImages, declaration, draw, sampling_declaration
 from callbacks.extractors import Classifier
 from callbacks.media import declare, log_table, trouble_with
 from callbacks.protocols import Samples, sampling_settings
@@ -88,7 +88,8 @@ class ClassAccuracy(Evaluation):
                 "judge": self.judge.name,
                 "judge_weights_sha256": self.judge.weights_sha256,
                 "interval": f"Wilson 95 %, in the table {key}_by_class",
-                **declaration(trainer, pl_module, real),
+                **declaration(trainer, real),
+                **sampling_declaration(trainer, pl_module, self.seed),
             }
             declare(trainer, key, about)
 

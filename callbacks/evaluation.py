@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -101,7 +102,12 @@ class RealImages:
         return cls(split, data.title, data.fingerprint, list(data.class_names), images, data.labels(split), order)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._order)
+
+    def sha256(self, num: int) -> str:
+        """Of what the first `num` images are: the data's fingerprint, the split, the shape and the places."""
+        what = f"{self.fingerprint} {self.split} {self.shape} ".encode() + self._order[:num].tobytes()
+        return hashlib.sha256(what).hexdigest()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,6 +121,21 @@ class RealImages:
     def labels(self, num: int) -> Tensor:
         """int64 [num]: the labels of the first `num` images, beginning again where the split is smaller."""
         return torch.from_numpy(self._labels[self._order[np.arange(num) % len(self)]]).long()
+
+    def matching(self, labels: Tensor) -> RealImages:
+        """The same split in an order in which image i has label i of `labels`, as far as the split has that class.
+
+        An image comes again only where its class has too few.
+        """
+        ours = self._labels[self._order]
+        pools = {label: self._order[ours == label] for label in np.unique(ours)}
+        taken = dict.fromkeys(pools, 0)
+        order = []
+        for label in labels.tolist():
+            if label in pools:
+                order.append(pools[label][taken[label] % len(pools[label])])
+                taken[label] += 1
+        return replace(self, _order=np.array(order, dtype=np.int64))
 
     def one_per_class(self, num: int) -> Tensor:
         """The first image of each of the first `num` classes that the split has, float32 [B, C, H, W]."""
@@ -171,9 +192,8 @@ def draw(
         yield images.float()
 
 
-def declaration(trainer: Trainer, pl_module: LightningModule, real: RealImages) -> dict[str, Any]:
-    """What every metric says beside its value: data, image size, weights, sampler. Equal for runs that may be
-    compared."""
+def declaration(trainer: Trainer, real: RealImages) -> dict[str, Any]:
+    """What every metric says beside its value: data, image size, weights. Equal for runs that may be compared."""
     channels, height, width = real.shape
     return {
         "data": real.title,
@@ -181,5 +201,9 @@ def declaration(trainer: Trainer, pl_module: LightningModule, real: RealImages) 
         "split": real.split,
         "image_size": f"{channels}x{height}x{width}",
         "weights": weights_in_use(trainer),
-        **sampling_settings(pl_module),
     }
+
+
+def sampling_declaration(trainer: Trainer, pl_module: LightningModule, seed: int) -> dict[str, Any]:
+    """What a metric of drawn images says besides: sampler, steps, guidance, precision, noise."""
+    return {**sampling_settings(pl_module), "precision": str(trainer.precision), "noise_seed": seed}

@@ -137,15 +137,13 @@ class Timm(Extractor):
         mean: float | list[float] | None = None,
         std: float | list[float] | None = None,
     ) -> None:
-        import timm
+        checked = None if weights is None else _existing(weights, "give the path of the weights")
+        import timm  # after the check, as it takes seconds
 
         if not timm.is_model(model):
             near = difflib.get_close_matches(model, timm.list_models(), 1)
             raise ValueError(f"timm has no model {model!r}" + (f"; the nearest name is {near[0]}" if near else ""))
-        self.model, self.weights = (
-            model,
-            None if weights is None else _existing(weights, "give the path of the weights"),
-        )
+        self.model, self.weights = model, checked
         if weights is None:
             _require_hub(f"the pretrained weights of timm's {model}")
         config = timm.get_pretrained_cfg(model)

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.evaluation import Evaluation, RealImages, declaration, draw
+from callbacks.evaluation import Evaluation, RealImages, declaration, draw, sampling_declaration
 from callbacks.extractors import Extractor
 from callbacks.frechet import Gaussian, RunningGaussian, frechet_distance, kernel_distance
 from callbacks.media import declare, trouble_with
@@ -29,21 +29,20 @@ CACHE_VERSION = "1"  # raise it when the same key would hold other numbers
 
 @dataclass(frozen=True)
 class Reference:
-    """What is kept of the real images: the Gaussian of all, the features of the first 10,000, and how far their two
-    halves are apart."""
+    """What is kept of real images: the Gaussian of all their features, and the features of the first 10,000."""
 
     gaussian: Gaussian
     features: Tensor  # N D float32
-    floor: float  # Fréchet distance of one half of the real features to the other
 
 
 class FrechetDistance(Evaluation):
     """Logs `val/fd_<extractor>` (`val/fid` for the published Inception alone) and `val/kid_<extractor>` from one pass
     of features.
 
-    The generated images ask for the labels of the real ones, and image i always starts from the same noise. Once a
-    run, the distance of one half of the real images to the other is logged as `val/real_floor_fd_<extractor>`: what a
-    perfect model would about reach with as few images. In test the keys begin with test/ and the split is test.
+    The generated images ask for the labels of the real ones, and image i always starts from the same noise. Once a run,
+    `val/real_floor_fd_<extractor>` says what a perfect model would reach: the distance of as many real images of
+    another split (train; for split train, validation), with the same labels. In test the keys begin with test/ and the
+    split is test.
 
     Args:
         extractor: the feature network.
@@ -103,14 +102,18 @@ class FrechetDistance(Evaluation):
         if key in self._declared:
             return
         self._declared.add(key)
-        pl_module.log(f"{stage}/real_floor_{self.extractor.key}", reference.floor)
+        other = RealImages.of(trainer, "validation" if real.split == "train" else "train")
+        others = other.matching(real.labels(self.num_generated))
+        perfect = real_reference(self.extractor, others, len(others), self.batch_size, pl_module.device)
+        floor = frechet_distance(perfect.gaussian, reference.gaussian)
+        pl_module.log(f"{stage}/real_floor_{self.extractor.key}", floor)
         about = {
             "num_generated": self.num_generated,
             "num_real": num_real,
             **self.extractor.about(),
-            **declaration(trainer, pl_module, real),
+            **declaration(trainer, real),
+            **sampling_declaration(trainer, pl_module, self.seed),
             "labels": "those of the real images",
-            "noise_seed": self.seed,
         }
         dim = generated.shape[1]
         warning = {}
@@ -167,14 +170,7 @@ def real_reference(
     extractor: Extractor, real: RealImages, num: int, batch_size: int, device: torch.device
 ) -> Reference:
     """Of the first `num` real images (in their shuffled order); from the disk where it has been computed before."""
-    identity = {
-        "version": CACHE_VERSION,
-        "data": real.fingerprint,
-        "split": real.split,
-        "shape": list(real.shape),
-        "num": num,
-        **extractor.about(),
-    }
+    identity = {"version": CACHE_VERSION, "images": real.sha256(num), "num": num, **extractor.about()}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder() / "features" / f"{real.title}-{real.split}-{extractor.name}-{name}.safetensors"
     reference = _load(path, num)
@@ -194,32 +190,21 @@ def cache_folder() -> Path:
 
 
 def _gather(batches: Iterable[Tensor], num: int) -> Reference:
-    """One pass: running statistics of both halves, which also give those of the whole, and the features kept for
-    KID."""
+    """One pass over the features of `num` images."""
     kept: list[Tensor] = []
-    seen, half = 0, num // 2
-    halves: list[RunningGaussian] = []
+    running: RunningGaussian | None = None
+    seen = 0
     for batch in batches:
         batch = batch.cpu()
         if not torch.isfinite(batch).all():
             raise ValueError("the features of the real images hold NaN or infinite values")
-        if num <= MAX_FEATURES:
-            kept.append(batch)
-        else:
-            halves = halves or [RunningGaussian(batch.shape[1]), RunningGaussian(batch.shape[1])]
-            kept.append(batch[: max(0, MAX_FEATURES - seen)])
-            first, second = batch[: max(0, half - seen)], batch[max(0, half - seen) :]
-            for statistics, part in zip(halves, (first, second), strict=True):
-                if len(part):
-                    statistics.update(part)
+        if num > MAX_FEATURES:
+            running = running or RunningGaussian(batch.shape[1])
+            running.update(batch)
+        kept.append(batch[: max(0, MAX_FEATURES - seen)])
         seen += len(batch)
     features = torch.cat(kept)
-    if not halves:
-        floor = frechet_distance(Gaussian.fit(features[:half]), Gaussian.fit(features[half:]))
-        return Reference(Gaussian.fit(features), features, floor)
-    floor = frechet_distance(halves[0].gaussian(), halves[1].gaussian())
-    halves[0].merge(halves[1])
-    return Reference(halves[0].gaussian(), features, floor)
+    return Reference(running.gaussian() if running else Gaussian.fit(features), features)
 
 
 def _save(path: Path, reference: Reference) -> None:
@@ -227,7 +212,7 @@ def _save(path: Path, reference: Reference) -> None:
     from safetensors.torch import save_file
 
     gaussian = reference.gaussian
-    tensors = {"features": reference.features, "floor": torch.tensor(reference.floor, dtype=torch.float64)}
+    tensors = {"features": reference.features}
     if gaussian.covariance is not None:  # else the features are few enough to fit it again
         tensors |= {"mean": gaussian.mean, "covariance": gaussian.covariance}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,4 +236,4 @@ def _load(path: Path, num: int) -> Reference | None:
         gaussian = Gaussian(num, tensors["mean"], covariance=tensors["covariance"])
     else:
         gaussian = Gaussian.fit(tensors["features"])
-    return Reference(gaussian, tensors["features"], tensors["floor"].item())
+    return Reference(gaussian, tensors["features"])

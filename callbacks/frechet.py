@@ -65,17 +65,9 @@ class RunningGaussian:
     def update(self, features: Tensor) -> None:
         """Takes in a batch [B, D]."""
         features = features.double().to(self.mean.device)
-        mean = features.mean(0)
-        centred = features - mean
-        self._add(len(features), mean, centred.T @ centred)
-
-    def merge(self, other: RunningGaussian) -> None:
-        """Takes in all that `other` has seen."""
-        self._add(other.num, other.mean, other.scatter)
-
-    def _add(self, num: int, mean: Tensor, scatter: Tensor) -> None:
-        gap, total = mean - self.mean, self.num + num
-        self.scatter += scatter + torch.outer(gap, gap) * (self.num * num / total)
+        num, mean = len(features), features.mean(0)
+        centred, gap, total = features - mean, mean - self.mean, self.num + num
+        self.scatter += centred.T @ centred + torch.outer(gap, gap) * (self.num * num / total)
         self.mean += gap * (num / total)
         self.num = total
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.evaluation import Evaluation, RealImages, per_image_generators, precision
+from callbacks.evaluation import Evaluation, RealImages, per_image_generators
 from callbacks.media import log_table
 from callbacks.progress import track
 from callbacks.protocols import Denoises
@@ -37,7 +37,7 @@ class LossByNoise(Evaluation):
             for index, time in enumerate(times):
                 t = torch.full((size,), time, device=pl_module.device)
                 generators = per_image_generators(self.seed, start, start + size)
-                with torch.no_grad(), precision(trainer):
+                with torch.no_grad():
                     sums[index] += model.loss_at(batch, t, generator=generators).double().sum().item()
         rows = [[time, total / num] for time, total in zip(times, sums, strict=True)]
         log_table(trainer, f"{stage}/loss_by_noise", ["t", "loss"], rows)

@@ -25,9 +25,9 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
     begin, announced = time.monotonic(), False
     for index, item in enumerate(items):
         yield item
-        if not announced and time.monotonic() - begin > QUIET_SECONDS:
+        if not announced and index + 1 != total and time.monotonic() - begin > QUIET_SECONDS:
             share = f" ({index + 1} of {total} done)" if total else ""
             print(f"{what} ...{share}", file=sys.stderr, flush=True)
             announced = True
-    if announced:
+    if time.monotonic() - begin > QUIET_SECONDS:
         print(f"{what}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.evaluation import Evaluation, RealImages, declaration
+from callbacks.evaluation import Evaluation, RealImages, declaration, sampling_declaration
 from callbacks.extractors import Extractor
 from callbacks.fid import generated_features, real_reference
 from callbacks.frechet import Gaussian, frechet_distance
@@ -67,12 +67,15 @@ class SamplingCurves(Evaluation):
             return frechet_distance(Gaussian.fit(features), reference)
 
         by_steps = [[steps, distance(f"with {steps} steps", num_steps=steps)] for steps in self.steps]
-        by_skipped = [[share, distance(f"without {share:.0%}", start=1 - share)] for share in self.skipped]
+        by_skipped = [
+            [share, distance(f"with {share:.0%} of the chain skipped", start=1 - share)] for share in self.skipped
+        ]
         about = {
             "num_generated": self.num_generated,
             "num_real": len(real),
             **self.extractor.about(),
-            **declaration(trainer, pl_module, real),
+            **declaration(trainer, real),
+            **sampling_declaration(trainer, pl_module, self.seed),
         }
         for key, column, rows in (("fd_by_steps", "steps", by_steps), ("fd_by_skipped", "skipped", by_skipped)):
             if rows:

@@ -249,7 +249,8 @@ def test_sampling_curves_once_at_the_last_validation():
     by_steps = [row[1] for row in rows]
     ((columns, rows),) = record.tables["val/fd_by_skipped"]
     assert columns == ["skipped", "fd"] and [row[0] for row in rows] == [0.0, 0.5]
-    # TinyModel with K steps is brighter by 1/K, and with the noisier half left out by 1/4: 16 features, each moved so far
+    # TinyModel with K steps is brighter by 1/K, and with the noisier half left out by 1/4: 16 features, each moved so
+    # far
     perfect = rows[0][1]
     assert by_steps == pytest.approx([perfect + 16 / steps**2 for steps in (2, 4, 8)], rel=0.05)
     assert rows[1][1] == pytest.approx(perfect + 16 / 4**2, rel=0.05)
