@@ -26,7 +26,7 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from datamodules import images, sources
 from datamodules.batch import Batch
@@ -170,8 +170,8 @@ class HuggingFaceData(lightning.LightningDataModule):
             self._arrays(split)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches; the order of epoch e is a function of (the run's seed, e)."""
-        return self._loader("train", shuffle=True)
+        """Shuffled batches; the order of epoch e is a function of (the run's seed, e). Not shuffled to overfit a batch."""
+        return self._loader("train", shuffle=not getattr(self.trainer, "overfit_batches", 0))
 
     def val_dataloader(self) -> DataLoader:
         """Batches in the data's order."""
@@ -404,11 +404,12 @@ class Rows(Dataset):
         return batch
 
 
-class BatchOrder(Sampler):
+class BatchOrder(SequentialSampler):
     """Which rows stand in which batch, and which of them are mirrored: a function of (seed, epoch) and nothing else.
 
     Each pass begins the next epoch; `set_epoch` (which Lightning calls) names it. A shuffled order leaves out the
-    last, smaller batch, unless it is the only one.
+    last, smaller batch, unless it is the only one. (A SequentialSampler by type: any other is replaced by Lightning where
+    it overfits a batch.)
     """
 
     def __init__(self, num_rows: int, batch_size: int, seed: int, shuffle: bool, flip: bool = False) -> None:
@@ -427,7 +428,7 @@ class BatchOrder(Sampler):
             return self.num_rows // self.batch_size
         return math.ceil(self.num_rows / self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:  # type: ignore[override]
         random = np.random.default_rng([self.seed, self.epoch])
         self.epoch += 1  # at the first `next`: DataLoader's worker mode asks for two iterators and uses one
         order = random.permutation(self.num_rows) if self.shuffle else np.arange(self.num_rows)
