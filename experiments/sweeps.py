@@ -260,14 +260,15 @@ def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> li
                 tell(study, trial, sweep, folder, attempt)
                 progress.ended(sweep.label(parameters), attempt, kept=True)
                 continue
-            if not prepared:
+            if not running and not prepared:
                 slots.begin()
-            experiment = str(parameters["experiment"])
-            attempt.folder = f"{Path(experiment).stem}-{new_id()}"
-            base = tuple(attempt.arguments[: 3 if "data" in parameters else 1])
-            if base not in prepared:  # what the experiment stands on is trained once, before its trials
-                prepared.add(base)
+            experiment = find("experiment", str(parameters["experiment"]))
+            attempt.folder = f"{experiment.stem}-{new_id()}"
+            base = tuple(part for part in attempt.arguments if not part.startswith("--") or part.startswith("--data"))
+            if base not in prepared and (needs := read_yaml(experiment).get("needs")):
+                progress.note(f"first, unless finished runs are there, what {experiment.stem} needs: {', '.join(needs)}")
                 progress.note(slots.prepare(attempt.arguments))
+            prepared.add(base)
             running[slots.submit(attempt.arguments, folder / attempt.folder, attempt.log)] = trial, attempt
         for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
             trial, attempt = running.pop(future)
@@ -355,7 +356,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         if text:
-            self.console.print(f"the experiments it needs: {text}")
+            self.console.print(text)
 
     def _rest(self) -> str:
         left = self.total - self.done
