@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from html import escape
 from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from experiments.page.charts import finite
@@ -46,14 +47,24 @@ def write_page(runs: Sequence[Run], out: Path, title: str = "") -> Path:
 
 
 def _write(comparison: Comparison, drawn: list[tuple[Panel, Drawn]], missing: list[Panel], out: Path) -> Path:
-    body = "".join(f'<section id="{panel.slug}"><h2>{escape(panel.title)}</h2><p class="caption">{escape(panel.caption)}</p>{result.html}</section>'
-                   for panel, result in drawn)
+    body = "".join(
+        f'<section id="{panel.slug}"><h2>{escape(panel.title)}</h2><p class="caption">{escape(panel.caption)}</p>{result.html}</section>'
+        for panel, result in drawn
+    )
     if missing:
         named = "; ".join(f"“{panel.title}” needs {panel.wants}" if panel.wants else f"“{panel.title}”" for panel in missing)
         body += f'<section><p class="missing">Not on this page, because no run holds it: {escape(named)}.</p></section>'
-    record = {"title": comparison.title, "groups": {group.label: {
-        "settings": group.settings, "runs": [{"id": run.id, "experiment": run.name, "seed": run.seed} for run in group.runs],
-    } for group in comparison.groups}, "panels": {panel.slug: result.numbers for panel, result in drawn}}
+    record = {
+        "title": comparison.title,
+        "groups": {
+            group.label: {
+                "settings": group.settings,
+                "runs": [{"id": run.id, "experiment": run.name, "seed": run.seed} for run in group.runs],
+            }
+            for group in comparison.groups
+        },
+        "panels": {panel.slug: result.numbers for panel, result in drawn},
+    }
     out.mkdir(parents=True, exist_ok=True)
     numbers = json.dumps(finite(record), indent=1, ensure_ascii=False, default=str) + "\n"
     write_atomically(out / "numbers.json", numbers)
@@ -73,15 +84,19 @@ def _found(name: str) -> Path:
 def _document(comparison: Comparison, body: str) -> str:
     from plotly.offline import get_plotlyjs
 
-    asset = resources.files("experiments.page").joinpath
-    plotly = get_plotlyjs() if 'class="plot"' in body else "const Plotly = null;"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escape(comparison.title)}</title><style>{asset("style.css").read_text()}</style></head><body>'
-        f"<header class=masthead><p class=eyebrow>practicum · {len(comparison.runs)} runs</p><h1>{escape(_capital(comparison.title))}</h1>"
-        f"{_facts(comparison)}</header>{_legend(comparison)}<main>{body}</main>"
-        f"<footer>Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by practicum. Every number drawn here, with its run’s id, is in <code>numbers.json</code> beside this page.</footer>"
-        f"<script>{plotly}</script><script>{asset('script.js').read_text()}</script></body></html>"
+    folder = resources.files("experiments.page")
+    template, style, script = ((folder / name).read_text(encoding="utf-8") for name in ("template.html", "style.css", "script.js"))
+    num_runs = len(comparison.runs)
+    return Template(template).substitute(
+        title=escape(_capital(comparison.title)),
+        eyebrow=f"practicum · {num_runs} run{'s' if num_runs > 1 else ''}",
+        facts=_facts(comparison),
+        legend=_legend(comparison),
+        body=body,
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        style=style,
+        plotly=get_plotlyjs() if 'class="plot"' in body else "const Plotly = null;",
+        script=script,
     )
 
 
@@ -92,8 +107,11 @@ def _capital(title: str) -> str:
 def _legend(comparison: Comparison) -> str:
     if len(comparison.groups) < 2:
         return ""
-    buttons = "".join(f'<button type="button" data-legend="{escape(group.label)}" aria-pressed="true" style="--group:var(--{group.index % 8})">'
-                      f"{escape(group.label)}</button>" for group in comparison.groups)
+    buttons = "".join(
+        f'<button type="button" data-legend="{escape(group.label)}" aria-pressed="true" style="--group:var(--{group.index % 8})">'
+        f"{escape(group.label)}</button>"
+        for group in comparison.groups
+    )
     return f'<nav class="legend" aria-label="groups"><div>{buttons}<span>a click hides a group everywhere</span></div></nav>'
 
 
@@ -109,12 +127,17 @@ def _facts(comparison: Comparison) -> str:
     parameters = [f"{int(number):,}" if number.isdigit() else number for number in said("parameters")]
     steps = [f"{number:,}" for number in dict.fromkeys(num_steps(run) for run in comparison.runs) if number]
     facts = {
-        "Groups": str(len(comparison.groups)), "Seeds": ", ".join(map(str, comparison.seeds)), "Data": ", ".join(said("title")),
-        "Training steps": _few(steps), "Parameters": _few(parameters), "Device": ", ".join(said("device")),
+        "Groups": str(len(comparison.groups)),
+        "Seeds": ", ".join(map(str, comparison.seeds)),
+        "Data": ", ".join(said("title")),
+        "Training steps": _few(steps),
+        "Parameters": _few(parameters),
+        "Device": ", ".join(said("device")),
         "When": days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "",
         "Training time": f"{seconds / 60:.0f} min in all" if seconds >= 90 else f"{seconds:.0f} s in all" if seconds else "",
     }
-    return "<dl class=facts>" + "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value) + "</dl>"
+    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value)
+    return f'<dl class="facts">{rows}</dl>'
 
 
 def _few(values: list[str]) -> str:

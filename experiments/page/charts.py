@@ -4,6 +4,7 @@ turns into those of the light or the dark theme; "@0/0.2" is the same at 20 % op
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -13,6 +14,15 @@ NUM_COLOURS = 8
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 Series = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A panel as HTML, the numbers that were drawn and, for a panel of words, its Markdown."""
+
+    html: str
+    numbers: Any = None
+    text: str = ""
 
 
 def colour(index: int, opacity: float = 1.0) -> str:
@@ -30,6 +40,16 @@ def chart(name: str, figure: Mapping[str, Any], label: str, note: str = "") -> s
         f'<div class="plot" id="plot-{escape(name)}" role="img" aria-label="{escape(label)}" style="height:{height}px"></div>'
         f'<script type="application/json">{payload}</script>{caption}</figure>'
     )
+
+
+def side_by_side(charts: str) -> str:
+    """Return charts in a grid: two in a row, one below the other on a phone."""
+    return f'<div class="charts">{charts}</div>'
+
+
+def slug(prefix: str, key: str) -> str:
+    """Return a name for a figure that can be an id: curve-train-loss."""
+    return f"{prefix}-" + "".join(letter if letter.isalnum() else "-" for letter in key.lower())
 
 
 def finite(value: Any) -> Any:
@@ -75,32 +95,65 @@ def lines(
         across = [point[0] for point in means]
         banded = [point for point in means if point[2] is not None]
         if banded:
-            traces.append({
-                "type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False, "fill": "toself",
-                "x": [point[0] for point in banded] + [point[0] for point in reversed(banded)],
-                "y": [point[3] for point in banded] + [point[2] for point in reversed(banded)],
-                "fillcolor": colour(index, 0.16), "line": {"width": 0, "color": colour(index)}, **shared,
-            })
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                    "fill": "toself",
+                    "x": [point[0] for point in banded] + [point[0] for point in reversed(banded)],
+                    "y": [point[3] for point in banded] + [point[2] for point in reversed(banded)],
+                    "fillcolor": colour(index, 0.16),
+                    "line": {"width": 0, "color": colour(index)},
+                    **shared,
+                }
+            )
         if len(by_seed) > 1:
-            traces += [{
-                "type": "scatter", "mode": "lines", "name": f"{label}, seed {number}", "showlegend": False,
-                "x": [point[0] for point in points], "y": [point[1] for point in points], "hoverinfo": "skip",
-                "line": {"width": 0.8, "color": colour(index, 0.45)}, **shared,
-            } for number, points in by_seed.items()]
-        traces.append({
-            "type": "scatter", "mode": "lines+markers" if len(means) <= 16 else "lines", "name": label,
-            "x": across, "y": [point[1] for point in means],
-            "customdata": [interval_text(*point[1:]) for point in means],
-            "hovertemplate": "%{x}: %{customdata}<extra>" + escape(label) + "</extra>",
-            "line": {"width": 2.2, "color": colour(index), "dash": dash}, "marker": {"size": 6, "color": colour(index)}, **shared,
-        })
-        numbers[label] = {"x": across, "mean": [point[1] for point in means], "low": [point[2] for point in means],
-                          "high": [point[3] for point in means],
-                          "seeds": {str(number): [list(point) for point in points] for number, points in by_seed.items()}}
+            traces += [
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": f"{label}, seed {number}",
+                    "showlegend": False,
+                    "x": [point[0] for point in points],
+                    "y": [point[1] for point in points],
+                    "hoverinfo": "skip",
+                    "line": {"width": 0.8, "color": colour(index, 0.45)},
+                    **shared,
+                }
+                for number, points in by_seed.items()
+            ]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(means) <= 16 else "lines",
+                "name": label,
+                "x": across,
+                "y": [point[1] for point in means],
+                "customdata": [interval_text(*point[1:]) for point in means],
+                "hovertemplate": "%{x}: %{customdata}<extra>" + escape(label) + "</extra>",
+                "line": {"width": 2.2, "color": colour(index), "dash": dash},
+                "marker": {"size": 6, "color": colour(index)},
+                **shared,
+            }
+        )
+        numbers[label] = {
+            "x": across,
+            "mean": [point[1] for point in means],
+            "low": [point[2] for point in means],
+            "high": [point[3] for point in means],
+            "seeds": {str(number): [list(point) for point in points] for number, points in by_seed.items()},
+        }
     drawn = [value for group in numbers.values() for points in group["seeds"].values() for _, value in points]
     logarithmic = y.get("type") == "log" and bool(drawn) and min(drawn) > 0
     ordinate = {key: value for key, value in y.items() if logarithmic or key != "type"}
-    layout = {"xaxis": dict(x), "yaxis": {**ordinate, **_range(drawn, logarithmic)}, "showlegend": False, "height": height}
+    layout = {
+        "xaxis": dict(x),
+        "yaxis": {**ordinate, **_range(drawn, logarithmic)},
+        "showlegend": False,
+        "height": height,
+    }
     return {"data": traces, "layout": layout}, numbers
 
 
@@ -141,34 +194,89 @@ def dots(values: Mapping[str, Mapping[int, float]], title: str, height: int = 32
     for number in seeds:
         met = [(places[label], by_seed[number]) for label, by_seed in values.items() if number in by_seed]
         if len(met) > 1:
-            traces.append({"type": "scatter", "mode": "lines", "x": [x for x, _ in met], "y": [y for _, y in met],
-                           "line": {"color": "@ink/0.18", "width": 1}, "hoverinfo": "skip", "showlegend": False, "meta": "pair"})
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": [x for x, _ in met],
+                    "y": [y for _, y in met],
+                    "line": {"color": "@ink/0.18", "width": 1},
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                    "meta": "pair",
+                }
+            )
     for index, (label, by_seed) in enumerate(values.items()):
         if not by_seed:
             continue
         mean, low, high = mean_and_interval(list(by_seed.values()))
-        numbers[label] = {"mean": mean, "low": low, "high": high, "seeds": {str(key): value for key, value in by_seed.items()}}
+        numbers[label] = {
+            "mean": mean,
+            "low": low,
+            "high": high,
+            "seeds": {str(key): value for key, value in by_seed.items()},
+        }
         shared = {"type": "scatter", "legendgroup": label, "showlegend": False}
-        traces.append({
-            "mode": "markers", "name": label, "x": [places[label]] * len(by_seed), "y": list(by_seed.values()),
-            "customdata": list(by_seed), "hovertemplate": "seed %{customdata}: %{y:.4g}<extra>" + escape(label) + "</extra>",
-            "marker": {"size": 9, "color": colour(index, 0.65), "line": {"width": 1, "color": "@paper"}}, **shared,
-        })
-        error = {"error_y": {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low],
-                             "color": colour(index), "thickness": 2, "width": 5}} if low is not None and high is not None else {}
-        traces.append({
-            "mode": "markers+text" if len(places) <= 4 else "markers", "x": [places[label] + 0.2], "y": [mean], "text": [f"&nbsp;{mean:.4g}"],
-            "textposition": "top right", "textfont": {"color": "@ink", "size": 12},
-            "customdata": [interval_text(mean, low, high)], "hovertemplate": "%{customdata}<extra>" + escape(label) + "</extra>",
-            "marker": {"size": 10, "symbol": "line-ew", "line": {"width": 3, "color": colour(index)}, "color": colour(index)},
-            **error, **shared,
-        })
+        traces.append(
+            {
+                "mode": "markers",
+                "name": label,
+                "x": [places[label]] * len(by_seed),
+                "y": list(by_seed.values()),
+                "customdata": list(by_seed),
+                "hovertemplate": "seed %{customdata}: %{y:.4g}<extra>" + escape(label) + "</extra>",
+                "marker": {"size": 9, "color": colour(index, 0.65), "line": {"width": 1, "color": "@paper"}},
+                **shared,
+            }
+        )
+        error = (
+            {
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [high - mean],
+                    "arrayminus": [mean - low],
+                    "color": colour(index),
+                    "thickness": 2,
+                    "width": 5,
+                }
+            }
+            if low is not None and high is not None
+            else {}
+        )
+        traces.append(
+            {
+                "mode": "markers+text" if len(places) <= 4 else "markers",
+                "x": [places[label] + 0.2],
+                "y": [mean],
+                "text": [f"&nbsp;{mean:.4g}"],
+                "textposition": "top right",
+                "textfont": {"color": "@ink", "size": 12},
+                "customdata": [interval_text(mean, low, high)],
+                "hovertemplate": "%{customdata}<extra>" + escape(label) + "</extra>",
+                "marker": {
+                    "size": 10,
+                    "symbol": "line-ew",
+                    "line": {"width": 3, "color": colour(index)},
+                    "color": colour(index),
+                },
+                **error,
+                **shared,
+            }
+        )
     spread = [value for by_seed in values.values() for value in by_seed.values()]
     ends = [end for group in numbers.values() for end in (group["low"], group["high"]) if end is not None]
     layout = {
-        "height": height, "showlegend": False,
-        "xaxis": {"tickvals": list(places.values()), "ticktext": [wrapped(label) for label in places], "showgrid": False,
-                  "range": [-0.45, len(places) - 0.35], "zeroline": False, "fixedrange": True},
+        "height": height,
+        "showlegend": False,
+        "xaxis": {
+            "tickvals": list(places.values()),
+            "ticktext": [wrapped(label) for label in places],
+            "showgrid": False,
+            "range": [-0.45, len(places) - 0.35],
+            "zeroline": False,
+            "fixedrange": True,
+        },
         "yaxis": axis(title, **_range(spread, False, ends)),
     }
     return {"data": traces, "layout": layout}, numbers

@@ -1,7 +1,7 @@
 """What needs no training: the curves of the runs' schedules, and samplers run with the exact denoiser of Gaussian data.
 
-Data N(0, s^2) has a denoiser in closed form, and every sampler is linear, so that the spread of its output is exact. Whatever a sampler's output then
-lacks in spread is the fault of schedule, sampler and number of steps alone.
+Data N(0, s^2) has a denoiser in closed form, and every sampler is linear, so that the spread of its output is exact.
+Whatever a sampler's output then lacks in spread is the fault of schedule, sampler and number of steps alone.
 """
 
 import importlib
@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 from experiments.page.charts import colour
@@ -82,8 +83,10 @@ def exact_errors(comparison: Comparison) -> list[Error]:
     others = [(words(name), None, {"class_path": f"{SCHEDULES}.{name}"}) for name in PUBLISHED if name not in known]
     for label, tint, spec in [*ours, *others]:
         if _is_buildable(spec):
-            rows += [Error(label, sampler, num_steps, std, abs(std - DATA_STD), tint)
-                     for sampler, num_steps, std in _spreads(json.dumps(spec, sort_keys=True))]
+            rows += [
+                Error(label, sampler, num_steps, std, abs(std - DATA_STD), tint)
+                for sampler, num_steps, std in _spreads(json.dumps(spec, sort_keys=True))
+            ]
     return rows
 
 
@@ -95,12 +98,17 @@ def _spreads(spec: str) -> list[tuple[str, int, float]]:
 
     schedule = _built(json.loads(spec))
     named = {
-        "DDIM, the same as Euler": samplers.DDIM(), "Ancestral (DDPM), the same as Euler a": samplers.Ancestral(),
-        "Heun, two denoisings a step": samplers.Heun(), "DPM-Solver++ (2M)": samplers.DPMSolverPP2M(),
+        "DDIM, the same as Euler": samplers.DDIM(),
+        "Ancestral (DDPM), the same as Euler a": samplers.Ancestral(),
+        "Heun, two denoisings a step": samplers.Heun(),
+        "DPM-Solver++ (2M)": samplers.DPMSolverPP2M(),
     }
-    return [(name, num_steps, std) for name, sampler in named.items() for num_steps in STEPS
-            if num_steps <= (schedule.num_steps or math.inf)
-            and math.isfinite(std := final_std(sampler, schedule, num_steps, DATA_STD))]
+    return [
+        (name, num_steps, std)
+        for name, sampler in named.items()
+        for num_steps in STEPS
+        if num_steps <= (schedule.num_steps or math.inf) and math.isfinite(std := final_std(sampler, schedule, num_steps, DATA_STD))
+    ]
 
 
 def _schedules_of(comparison: Comparison) -> list[tuple[str, str, dict[str, Any]]]:
@@ -109,8 +117,8 @@ def _schedules_of(comparison: Comparison) -> list[tuple[str, str, dict[str, Any]
     distinct = {json.dumps(spec, sort_keys=True): spec for spec in specs.values() if spec is not None and _is_buildable(spec)}
     if len(distinct) == len(comparison.groups) > 1:
         return [(group.label, colour(group.index), spec) for group in comparison.groups if (spec := specs[group.label])]
-    return [(words(spec["class_path"]), "@ink" if number == 0 else f"@{7 - number % 8}", spec)
-            for number, spec in enumerate(distinct.values())]
+    tints = [colour(0)] if len(comparison.groups) == 1 else ["@ink", "@muted", *map(colour, range(8))]
+    return [(words(spec["class_path"]), tint, spec) for spec, tint in zip(distinct.values(), cycle(tints))]
 
 
 def _schedule_spec(model: Any) -> dict[str, Any] | None:
@@ -137,6 +145,8 @@ def _is_buildable(spec: dict[str, Any]) -> bool:
 
 def _built(spec: dict[str, Any]) -> Any:
     module, name = spec["class_path"].rsplit(".", 1)
-    arguments = {key: _built(item) if isinstance(item, dict) and "class_path" in item else item
-                 for key, item in (spec.get("init_args") or {}).items()}
+    arguments = {
+        key: _built(item) if isinstance(item, dict) and "class_path" in item else item
+        for key, item in (spec.get("init_args") or {}).items()
+    }
     return getattr(importlib.import_module(module), name)(**arguments)

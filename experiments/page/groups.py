@@ -8,9 +8,20 @@ from typing import Any
 
 from experiments.runs import Run
 
-BOOKKEEPING = frozenset({
-    "seed_everything", "ckpt_path", "default_root_dir", "save_dir", "dirpath", "folder", "root_dir", "out", "logger", "config",
-})  # settings that say where a run is written, or which draw of chance it is; never what is compared
+BOOKKEEPING = frozenset(
+    {
+        "seed_everything",
+        "ckpt_path",
+        "default_root_dir",
+        "save_dir",
+        "dirpath",
+        "folder",
+        "root_dir",
+        "out",
+        "logger",
+        "config",
+    }
+)  # settings that say where a run is written, or which draw of chance it is; never what is compared
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,8 @@ def _short_names(paths: list[str]) -> dict[str, str]:
     names = {}
     for path in paths:
         depth = next(
-            depth for depth in range(1, len(parts[path]) + 1)
+            depth
+            for depth in range(1, len(parts[path]) + 1)
             if depth == len(parts[path]) or sum(other[-depth:] == parts[path][-depth:] for other in parts.values()) == 1
         )
         names[path] = ".".join(parts[path][-depth:])
@@ -183,7 +195,10 @@ def _short_names(paths: list[str]) -> dict[str, str]:
 
 
 def _model_first(paths: Iterable[str]) -> list[str]:
-    return sorted(paths, key=lambda path: ("model", "data").index(root) if (root := path.split(".")[0]) in ("model", "data") else 2)
+    return sorted(
+        paths,
+        key=lambda path: ("model", "data").index(root) if (root := path.split(".")[0]) in ("model", "data") else 2,
+    )
 
 
 def _labels(experiments: list[str], differing: dict[str, list[Any]]) -> list[str]:

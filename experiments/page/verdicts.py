@@ -4,6 +4,7 @@ import math
 from html import escape
 from typing import Any
 
+from experiments.page.charts import Drawn
 from experiments.page.groups import Comparison, Group
 from experiments.page.metrics import Metric, metrics_of
 from experiments.statistics import Comparison as Difference
@@ -23,8 +24,12 @@ def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
             found += [_single(metric, label if len(comparison.groups) > 1 else "", by_seed) for label, by_seed in values.items()]
             continue
         reference = next(iter(values))
-        about = {f"{group.label}, seed {run.seed}": run.about.get(metric.key, {}) for group in comparison.groups
-                 for run in group.runs if run.last(metric.key) is not None}
+        about = {
+            f"{group.label}, seed {run.seed}": run.about.get(metric.key, {})
+            for group in comparison.groups
+            for run in group.runs
+            if run.last(metric.key) is not None
+        }
         if refusal := comparable(list(about.values()), list(about)):
             found.append({"metric": metric, "sentence": refusal})
             continue
@@ -36,13 +41,21 @@ def verdicts(comparison: Comparison) -> list[dict[str, Any]]:
         for label, difference in differences.items():
             sentence = verdict(label, reference, _noun(metric), difference, metric.better == "lower")
             seeds = {number: value - values[reference][number] for number, value in values[label].items() if number in values[reference]}
-            found.append({"metric": metric, "sentence": sentence, "group": label, "reference": reference,
-                          "difference": difference, "seeds": seeds})
+            found.append(
+                {
+                    "metric": metric,
+                    "sentence": sentence,
+                    "group": label,
+                    "reference": reference,
+                    "difference": difference,
+                    "seeds": seeds,
+                }
+            )
     return found
 
 
-def draw_verdicts(comparison: Comparison) -> str:
-    """Return the verdicts as an HTML list, or "" where no metric was logged."""
+def draw_verdicts(comparison: Comparison, keys: list[str]) -> Drawn | None:
+    """Draw the verdicts as a list; None where no metric was logged."""
     html = ""
     for metric in metrics_of(comparison):
         items = [item for item in verdicts(comparison) if item["metric"] == metric]
@@ -51,10 +64,18 @@ def draw_verdicts(comparison: Comparison) -> str:
         rows = [_row(item, comparison.groups) for item in items if item not in folded]
         if folded:
             rest = "".join(f"<li>{_row(item, comparison.groups)}</li>" for item in folded)
-            rows.append(f"<details><summary>No difference from {escape(folded[0]['reference'])} shown for {len(folded)} of {len(items)} groups"
-                        f"</summary><ul class=verdicts>{rest}</ul></details>")
-        html += "".join(f'<li><p class="eyebrow">{escape(metric.name)}</p>{row}</li>' if row is rows[0] else f"<li>{row}</li>" for row in rows)
-    return f'{_confounded(comparison)}<ul class="verdicts">{html}</ul>' if html else ""
+            rows.append(
+                f"<details><summary>No difference from {escape(folded[0]['reference'])} shown for {len(folded)} of {len(items)} groups"
+                f"</summary><ul class=verdicts>{rest}</ul></details>"
+            )
+        html += "".join(
+            f'<li><p class="eyebrow">{escape(metric.name)}</p>{row}</li>' if row is rows[0] else f"<li>{row}</li>" for row in rows
+        )
+    if not html:
+        return None
+    numbers = _numbers(comparison)
+    text = "\n".join(f"- **{item['metric']}**: {item['sentence']}" for item in numbers)
+    return Drawn(f'{_confounded(comparison)}<ul class="verdicts">{html}</ul>', numbers, text)
 
 
 def _row(item: dict[str, Any], groups: tuple[Group, ...]) -> str:
@@ -62,15 +83,22 @@ def _row(item: dict[str, Any], groups: tuple[Group, ...]) -> str:
     return f'<div class="verdict"><p class="sentence">{_sentence(item["sentence"], groups)}.</p>{picture}</div>'
 
 
-def verdict_numbers(comparison: Comparison) -> list[dict[str, Any]]:
+def _numbers(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the verdicts as plain numbers and text."""
     plain = []
     for item in verdicts(comparison):
         numbers: dict[str, Any] = {"metric": item["metric"].key, "sentence": item["sentence"]}
         if "difference" in item:
             difference: Difference = item["difference"]
-            numbers |= {"group": item["group"], "reference": item["reference"], "mean": difference.mean, "low": difference.low,
-                        "high": difference.high, "p": difference.p, "seeds": {str(k): v for k, v in item["seeds"].items()}}
+            numbers |= {
+                "group": item["group"],
+                "reference": item["reference"],
+                "mean": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "p": difference.p,
+                "seeds": {str(k): v for k, v in item["seeds"].items()},
+            }
         plain.append(numbers)
     return plain
 
@@ -79,26 +107,34 @@ def _single(metric: Metric, label: str, by_seed: dict[int, float]) -> dict[str, 
     found = interval(list(by_seed.values()))
     said = f"{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]" if len(by_seed) > 1 else f"{found.mean:.4g}"
     seeds = f"{len(by_seed)} seed{'s' if len(by_seed) > 1 else ''} ({', '.join(map(str, by_seed))})"
-    return {"metric": metric, "sentence": f"{label + ' alone: ' if label else ''}{said} with {seeds}; nothing to compare it with"}
+    return {
+        "metric": metric,
+        "sentence": f"{label + ' alone: ' if label else ''}{said} with {seeds}; nothing to compare it with",
+    }
 
 
 def _sentence(sentence: str, groups: tuple[Group, ...]) -> str:
     """A sentence in HTML, the group that it begins with in its colour; other first words begin with a capital."""
     for group in sorted(groups, key=lambda group: -len(group.label)):
         if sentence.startswith(f"{group.label} "):
-            return f'<b style="color:var(--{group.index % 8})">{escape(group.label)}</b>{escape(sentence[len(group.label):])}'
+            return f'<b style="color:var(--{group.index % 8})">{escape(group.label)}</b>{escape(sentence[len(group.label) :])}'
     return escape(sentence[:1].upper() + sentence[1:])
 
 
 def _confounded(comparison: Comparison) -> str:
     """Warn where a group and the reference differ in more than one setting, so that no one setting can be held responsible."""
     reference, *others = comparison.groups
-    most = max(([name for name in comparison.differing if group.settings.get(name) != reference.settings.get(name)]
-                for group in others), key=len, default=[])
+    most = max(
+        ([name for name in comparison.differing if group.settings.get(name) != reference.settings.get(name)] for group in others),
+        key=len,
+        default=[],
+    )
     if len(most) < 2:
         return ""
-    return (f'<p class="missing">Some groups differ from {escape(reference.label)} in more than one setting ({escape(", ".join(most))}): '
-            "a difference between them cannot be put down to one of these.</p>")
+    return (
+        f'<p class="missing">Some groups differ from {escape(reference.label)} in more than one setting ({escape(", ".join(most))}): '
+        "a difference between them cannot be put down to one of these.</p>"
+    )
 
 
 def _noun(metric: Metric) -> str:
@@ -121,11 +157,15 @@ def _picture(item: dict[str, Any], groups: tuple[Group, ...]) -> str:
     def x(value: float) -> float:
         return WIDTH / 2 + max(-1.0, min(1.0, value / reach)) * WIDTH / 2
 
-    marks = "".join(f'<circle cx="{x(point):.1f}" cy="22" r="4" fill="{winner}" fill-opacity=".55"><title>seed {number}: '
-                    f"{point:+.4g}</title></circle>" for number, point in item["seeds"].items())
+    marks = "".join(
+        f'<circle cx="{x(point):.1f}" cy="22" r="4" fill="{winner}" fill-opacity=".55"><title>seed {number}: {point:+.4g}</title></circle>'
+        for number, point in item["seeds"].items()
+    )
     if ends:
-        marks += (f'<path d="M{x(difference.low):.1f} 36H{x(difference.high):.1f}" stroke="{winner}" stroke-width="2.5"/>'
-                  f'<path d="M{x(difference.mean):.1f} 31V41" stroke="{winner}" stroke-width="2.5"/>')
+        marks += (
+            f'<path d="M{x(difference.low):.1f} 36H{x(difference.high):.1f}" stroke="{winner}" stroke-width="2.5"/>'
+            f'<path d="M{x(difference.mean):.1f} 31V41" stroke="{winner}" stroke-width="2.5"/>'
+        )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(item["group"])} minus {escape(item["reference"])}, by seed">'
         f'<path d="M{WIDTH / 2} 8V46" stroke="var(--muted)" stroke-width="1" stroke-dasharray="2 3"/>{marks}'

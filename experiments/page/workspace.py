@@ -9,7 +9,16 @@ from typing import Any
 from experiments.page.groups import Comparison
 from experiments.page.panels import Drawn, Panel
 
-LIGHT = ("#0072b2", "#d55e00", "#009e73", "#b0558f", "#3fa0d8", "#c28a00", "#6b6ecf", "#5f6770")  # the page's colours, as in style.css
+LIGHT = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#b0558f",
+    "#3fa0d8",
+    "#c28a00",
+    "#6b6ecf",
+    "#5f6770",
+)  # the page's colours, as in style.css
 NUM_COLUMNS = 24  # W&B's grid
 
 
@@ -35,12 +44,25 @@ def workspace(comparison: Comparison, drawn: Sequence[tuple[Panel, Drawn]], enti
     """Return the workspace: a section for each panel drawn, restricted to the comparison's runs and grouped as on the page."""
     import wandb_workspaces.workspaces as ws
 
-    sections = [ws.Section(name=panel.title, panels=boards, is_open=True, layout_settings=ws.SectionLayoutSettings(columns=2, rows=2))
-                for panel, result in drawn if (boards := _boards(panel, result, panel.keys(comparison)))]
-    colours: dict[object, object] = {ws.GroupPath(*(str(_at(group.runs[0].config, path)) for path in comparison.paths)): LIGHT[group.index % len(LIGHT)]
-               for group in comparison.groups} if comparison.paths else {}
+    sections = [
+        ws.Section(name=panel.title, panels=boards, is_open=True, layout_settings=ws.SectionLayoutSettings(columns=2, rows=2))
+        for panel, result in drawn
+        if (boards := _boards(panel, result, panel.keys(comparison)))
+    ]
+    colours: dict[object, object] = (
+        {
+            ws.GroupPath(*(str(_at(group.runs[0].config, path)) for path in comparison.paths)): LIGHT[group.index % len(LIGHT)]
+            for group in comparison.groups
+        }
+        if comparison.paths
+        else {}
+    )
     return ws.Workspace(
-        entity=entity, project=project, name=comparison.title, sections=sections, auto_generate_panels=False,
+        entity=entity,
+        project=project,
+        name=comparison.title,
+        sections=sections,
+        auto_generate_panels=False,
         runset_settings=ws.RunsetSettings(
             filters=[ws.Metric("ID").isin([run.id for run in comparison.runs])],
             groupby=[ws.Config(path) for path in comparison.paths],
@@ -65,8 +87,18 @@ def _boards(panel: Panel, result: Drawn, keys: list[str]) -> list[Any]:
     if panel.board == "media":
         return [wr.MediaBrowser(title=panel.title, media_keys=keys, num_columns=2, layout=full)] if keys else []
     if panel.board == "lines":
-        return [wr.LinePlot(title=key, x="Step", y=[key], log_y=key.endswith("loss"), groupby_aggfunc="mean",
-                            groupby_rangefunc="stderr", layout=half) for key in keys]
+        return [
+            wr.LinePlot(
+                title=key,
+                x="Step",
+                y=[key],
+                log_y=key.endswith("loss"),
+                groupby_aggfunc="mean",
+                groupby_rangefunc="stderr",
+                layout=half,
+            )
+            for key in keys
+        ]
     if panel.board == "bars":
         return [wr.BarPlot(title=key, metrics=[key], groupby_aggfunc="mean", groupby_rangefunc="stderr", layout=half) for key in keys]
     return [wr.WeavePanelSummaryTable(table_name=key, layout=half) for key in keys]

@@ -12,9 +12,20 @@ from experiments.runs import load_runs
 from tests.experiments.synthetic import write_sweep
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver: apt-get install chromium chromium-driver")
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-           "--disable-component-update", "--disable-sync", "--hide-scrollbars")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver: apt-get install chromium chromium-driver"
+)
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,27 +74,37 @@ def until(browser, script: str, seconds: float = 20) -> None:
 def visible_traces(browser) -> list[list[str]]:
     """Per figure the groups of the traces that are shown."""
     return browser.execute_script(
-        "return [...document.querySelectorAll('.plot')].map(p => p._fullData.filter(t => t.visible === true && t.legendgroup).map(t => t.legendgroup))")
+        "return [...document.querySelectorAll('.plot')].map(p => p._fullData.filter(t => t.visible === true && t.legendgroup)"
+        ".map(t => t.legendgroup))"
+    )
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "light"), (1280, "dark")])
 def test_every_panel_is_drawn_within_the_width(browser, page, width, theme):
     show(browser, page, width, theme)
-    drawn = browser.execute_script("return [...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('.main-svg path[d]').length)")
-    assert len(drawn) == 16 and min(drawn) >= 4
+    drawn = browser.execute_script(
+        "return [...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('.scatterlayer path[d]').length)"
+    )
+    assert len(drawn) == 16 and min(drawn) >= 2
     sizes = browser.execute_script(
-        "return [...document.querySelectorAll('.plot .main-svg')].map(s => [s.getBoundingClientRect().left, s.getBoundingClientRect().right])")
+        "return [...document.querySelectorAll('.plot .main-svg')].map(s => s.getBoundingClientRect()).map(b => [b.left, b.right])"
+    )
     assert all(left >= 0 and right <= width for left, right in sizes)
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
     loaded = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 0)")
-    assert len(loaded) == 18 and all(loaded)  # 3 kinds x 3 seeds x 2 groups
-    text = browser.execute_script("return Math.min(...[...document.querySelectorAll('p, td, figcaption')].map(e => parseFloat(getComputedStyle(e).fontSize)))")
+    assert len(loaded) == 14 and all(loaded)  # 2 groups x (3 seeds of samples, 3 of denoising, 1 of noising)
+    text = browser.execute_script(
+        "return Math.min(...[...document.querySelectorAll('p, td, figcaption')].map(e => parseFloat(getComputedStyle(e).fontSize)))"
+    )
     assert text >= 11
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
 def test_grids_are_side_by_side_in_the_hall_and_stacked_on_a_phone(browser, page):
-    boxes = "return [...document.querySelectorAll('.grids figure:not([hidden])')].map(f => [f.getBoundingClientRect().left, f.getBoundingClientRect().top])"
+    boxes = (
+        "return [...document.querySelectorAll('#samples figure:not([hidden])')]"
+        ".map(f => f.getBoundingClientRect()).map(b => [b.left, b.top])"
+    )
     show(browser, page, 1280)
     (left, top), (right, same) = browser.execute_script(boxes)
     assert right > left + 300 and top == same
@@ -102,7 +123,7 @@ def test_the_legend_hides_a_group_everywhere_and_brings_it_back(browser, page):
     assert all("cosine" in figure for figure in before)
     assert not any("cosine" in figure for figure in after)
     assert [figure.count("linear") for figure in after] == [figure.count("linear") for figure in before]
-    assert browser.execute_script("return document.querySelectorAll('figure.off').length") == 9
+    assert browser.execute_script("return document.querySelectorAll('figure.off').length") == 7
     button.click()
     until(browser, "return document.querySelector('[data-legend=cosine]').getAttribute('aria-pressed') === 'true'")
     assert visible_traces(browser) == before

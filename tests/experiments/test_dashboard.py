@@ -15,7 +15,7 @@ from experiments.page import closed_form
 from experiments.page.charts import log_ticks, mean_curve, thinned
 from experiments.page.groups import compare, short, words
 from experiments.page.panels import draw_panels
-from experiments.page.verdicts import verdict_numbers
+from experiments.page.verdicts import draw_verdicts
 from experiments.page.workspace import as_json, workspace
 from experiments.runs import load_runs
 from tests.experiments.synthetic import write_run, write_sweep
@@ -37,6 +37,12 @@ def figures(page: Path) -> list[dict]:
     return [json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', page.read_text(), re.S)]
 
 
+def said_of(runs: Path) -> list[dict]:
+    drawn = draw_verdicts(compare(load_runs(runs)), [])
+    assert drawn is not None
+    return drawn.numbers
+
+
 def test_groups_are_named_by_what_differs_and_paired_by_seed(sweep):
     comparison = compare(load_runs(sweep))
     assert [group.label for group in comparison.groups] == ["linear", "cosine"]
@@ -47,10 +53,17 @@ def test_groups_are_named_by_what_differs_and_paired_by_seed(sweep):
     assert short(comparison.groups[0].settings["schedule"]) == "linear (beta_start=0.0001, beta_end=0.02)"  # num_steps is shared
 
 
-@pytest.mark.parametrize(("class_path", "said"), [
-    ("a.b.LinearBetas", "linear"), ("a.ScaledLinearBetas", "scaled linear"), ("OffsetCosine", "offset cosine"),
-    ("a.DPMSolverPP2M", "DPMSolverPP2M"), ("a.DDIM", "DDIM"), ("a.Eps", "eps"),
-])
+@pytest.mark.parametrize(
+    ("class_path", "said"),
+    [
+        ("a.b.LinearBetas", "linear"),
+        ("a.ScaledLinearBetas", "scaled linear"),
+        ("OffsetCosine", "offset cosine"),
+        ("a.DPMSolverPP2M", "DPMSolverPP2M"),
+        ("a.DDIM", "DDIM"),
+        ("a.Eps", "eps"),
+    ],
+)
 def test_class_names_in_words(class_path, said):
     assert words(class_path) == said
 
@@ -63,7 +76,12 @@ def test_a_sweep_of_a_number_is_labelled_and_sorted_by_it(tmp_path):
 
 def test_two_settings_make_labels_of_both(tmp_path):
     comparison = compare(load_runs(write_sweep(tmp_path, ["LinearBetas", "Cosine"], [0], [1e-3, 1e-4])))
-    assert {group.label for group in comparison.groups} == {"linear · lr 0.001", "linear · lr 0.0001", "cosine · lr 0.001", "cosine · lr 0.0001"}
+    assert {group.label for group in comparison.groups} == {
+        "linear · lr 0.001",
+        "linear · lr 0.0001",
+        "cosine · lr 0.001",
+        "cosine · lr 0.0001",
+    }
 
 
 def test_groups_that_differ_in_two_settings_at_once_are_warned_of(tmp_path):
@@ -81,12 +99,15 @@ def test_unfinished_runs_and_repeats_are_left_out_and_named(tmp_path):
     write_run(tmp_path / "repeat", "Cosine", 1, started="2026-01-09T00:00:00")
     comparison = compare(load_runs(tmp_path))
     assert [run.id for run in comparison.groups[1].runs] == ["synthetic_Cosine-0.002-0", "repeat"]
-    assert {run.id: why for run, why in comparison.left_out} == {"broken": "state: failed", "synthetic_Cosine-0.002-1": "an earlier repeat of repeat"}
+    assert {run.id: why for run, why in comparison.left_out} == {
+        "broken": "state: failed",
+        "synthetic_Cosine-0.002-1": "an earlier repeat of repeat",
+    }
     assert "broken (state: failed)" in write_page(load_runs(tmp_path), tmp_path / "out").read_text()
 
 
 def test_the_verdict_says_what_the_seeds_show(sweep):
-    said = {item["metric"]: item for item in verdict_numbers(compare(load_runs(sweep)))}
+    said = {item["metric"]: item for item in said_of(sweep)}
     bits = said["val/bits_per_dim"]
     assert bits["sentence"].startswith("cosine lower by 0.2") and bits["sentence"].endswith("3 of 3 seeds (0, 1, 2)")
     assert bits["low"] < -0.25 < bits["high"] < 0
@@ -104,8 +125,10 @@ def test_values_measured_unlike_are_not_ranked(tmp_path):
     write_sweep(tmp_path)
     log = tmp_path / "synthetic_Cosine-0.002-1" / "metrics.jsonl"
     log.write_text(log.read_text().replace('"steps": 50', '"steps": 250'))
-    said = {item["metric"]: item["sentence"] for item in verdict_numbers(compare(load_runs(tmp_path)))}
-    assert said["val/fd_digits_classifier"] == "not ranked, because measured unlike: steps is 50 for linear, seed 0 and 250 for cosine, seed 1"
+    said = {item["metric"]: item["sentence"] for item in said_of(tmp_path)}
+    assert (
+        said["val/fd_digits_classifier"] == "not ranked, because measured unlike: steps is 50 for linear, seed 0 and 250 for cosine, seed 1"
+    )
 
 
 def test_a_diverged_run_is_not_ranked_but_drawn(tmp_path):
@@ -120,7 +143,19 @@ def test_a_diverged_run_is_not_ranked_but_drawn(tmp_path):
 
 def test_the_page_holds_everything_and_asks_for_nothing(page):
     text = page.read_text()
-    for slug in ("verdict", "samples", "runs", "metrics", "curves", "noising", "denoising", "loss-by-noise", "fewer-steps", "exact", "measured"):
+    for slug in (
+        "verdict",
+        "samples",
+        "runs",
+        "metrics",
+        "curves",
+        "noising",
+        "denoising",
+        "loss-by-noise",
+        "fewer-steps",
+        "exact",
+        "measured",
+    ):
         assert f'<section id="{slug}">' in text
     assert text.index('id="verdict"') < text.index('id="samples"') < text.index('id="runs"')
 
@@ -154,7 +189,27 @@ def test_numbers_are_those_of_the_runs(sweep, page):
     assert {row["run"] for row in numbers["panels"]["runs"]} == {run.id for run in load_runs(sweep)}
     steps = numbers["panels"]["fewer-steps"]["val/fd_by_steps"]["cosine"]
     assert steps["x"] == [5, 10, 20, 50, 100] and steps["seeds"]["1"] == [list(row) for row in run.tables["val/fd_by_steps"].rows]
-    assert numbers["groups"]["cosine"]["runs"][0] == {"id": "synthetic_Cosine-0.002-0", "experiment": "synthetic_digits", "seed": 0}
+    assert numbers["groups"]["cosine"]["runs"][0] == {
+        "id": "synthetic_Cosine-0.002-0",
+        "experiment": "synthetic_digits",
+        "seed": 0,
+    }
+
+
+def test_yardsticks_stand_below_the_metrics(page):
+    text = page.read_text()
+    assert "Real images against other real images: 16.8." in text
+    assert "On real images the judge is right in 99.1% of cases." in text
+
+
+def test_pictures_that_every_seed_shares_are_shown_once(page):
+    pictures = json.loads((page.parent / "numbers.json").read_text())["panels"]
+    assert list(pictures["noising"]["val/noising"]) == ["0"] and list(pictures["samples"]["val/samples"]) == [
+        "0",
+        "1",
+        "2",
+    ]
+    assert page.read_text().count("<img src=") == 14
 
 
 def test_alpha_bar_has_the_golden_values(page):
@@ -172,7 +227,14 @@ def test_the_exact_denoiser_panel_measures_the_lost_spread(page):
         assert error["cosine", sampler, 10] < error["linear", sampler, 10]
         assert error["cosine", sampler, 1000] < error["cosine", sampler, 50] < error["cosine", sampler, 5]
     assert error["linear", "Heun", 50] < error["linear", "DDIM", 50] / 3
-    assert {row["schedule"] for row in rows} == {"linear", "cosine", "scaled linear", "sigmoid", "offset cosine", "rectified flow"}
+    assert {row["schedule"] for row in rows} == {
+        "linear",
+        "cosine",
+        "scaled linear",
+        "sigmoid",
+        "offset cosine",
+        "rectified flow",
+    }
 
 
 def test_loss_by_noise_is_also_drawn_at_equal_noise(sweep):
@@ -184,7 +246,9 @@ def test_loss_by_noise_is_also_drawn_at_equal_noise(sweep):
 
 def test_missing_data_leaves_panels_out_and_says_so(tmp_path):
     folder = write_run(tmp_path / "bare", "Cosine", 0)
-    (folder / "metrics.jsonl").write_text('{"step": 1, "epoch": 0, "time": 0.1, "train/loss": 1.0}\n{"step": 2, "epoch": 0, "time": 0.2, "train/loss": 0.5}\n')
+    (folder / "metrics.jsonl").write_text(
+        '{"step": 1, "epoch": 0, "time": 0.1, "train/loss": 1.0}\n{"step": 2, "epoch": 0, "time": 0.2, "train/loss": 0.5}\n'
+    )
     shutil.rmtree(folder / "media")
     text = write_page(load_runs(folder), tmp_path / "out").read_text()
     assert 'id="verdict"' not in text and 'id="curves"' in text and 'id="exact"' in text
@@ -261,5 +325,18 @@ def test_curves_are_averaged_at_shared_steps_only():
 
 
 def test_log_ticks_name_few_numbers():
-    assert log_ticks(0.02, 0.9)["ticktext"] == ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"]
+    assert log_ticks(0.02, 0.9)["ticktext"] == [
+        "0.001",
+        "0.002",
+        "0.005",
+        "0.01",
+        "0.02",
+        "0.05",
+        "0.1",
+        "0.2",
+        "0.5",
+        "1",
+        "2",
+        "5",
+    ]
     assert log_ticks(1e-6, 1)["ticktext"][1] == "10<sup>-6</sup>"
