@@ -14,6 +14,7 @@ import yaml
 
 from experiments.runs import load_runs
 from experiments.sweeps import Attempt, Sweep, duration, finished_trials, key_of, main, recipe, run_sweep, run_trials
+from experiments.workers import Slots
 
 # An experiment that does what it is told: works, raises, or takes its process with it.
 MODEL = """
@@ -61,32 +62,43 @@ def write(folder: Path, **content: object) -> Path:
 
 
 def test_trials_end_each_in_its_own_way(folder, capfd):
-    file = write(folder, parameters={"seed_everything": {"value": 0}, "model.how": {"values": ["die", "work", "raise", "work"]}})
+    file = write(folder, parameters={"seed_everything": {"value": 0}, "model.how": {"values": ["raise", "work", "die"]}})
     out, attempts = run_trials(Sweep.read(file), workers=2)
     assert out == folder / "runs" / "mine"
-    assert [attempt.state for attempt in attempts] == ["failed", "finished", "failed", "finished"]
-    assert attempts[0].reason == "its worker process died (out of memory, or killed)"
-    assert attempts[2].reason == "RuntimeError: told to fail with ***"
-    log = (out / "logs" / "trial-02.log").read_text()
+    assert [attempt.state for attempt in attempts] == ["failed", "finished", "failed"]
+    assert attempts[0].reason == "RuntimeError: told to fail with ***"
+    assert attempts[2].reason == "its worker process died (out of memory, or killed)"
+    log = (out / "logs" / "trial-00.log").read_text()
     assert "my key is ***" in log and "Traceback" in log
     lines = capfd.readouterr().out.splitlines()
-    assert lines[1] == "4 trials on 2 workers" and sum(line.startswith("[4/4] ") and line.endswith("done") for line in lines) == 1
+    assert lines[1] == "3 trials on 2 workers" and sum(line.startswith("[3/3] ") and line.endswith("done") for line in lines) == 1
     runs = load_runs([out / attempt.folder for attempt in attempts if attempt.state == "finished"])
-    assert [run.config["model"]["init_args"]["how"] for run in runs] == ["work", "work"]
+    assert [run.config["model"]["init_args"]["how"] for run in runs] == ["work"]
     assert all(run.last("train/loss") is not None and run.seed == 0 for run in runs)
     assert HUB_KEY.encode() not in b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
 
     write(folder, parameters={"seed_everything": {"value": 0}, "model.how": {"values": ["work"]}})
     began = time.monotonic()
-    assert run_sweep(file) == [out / attempts[3].folder]  # the same trial again: kept, and no worker begins
+    assert run_sweep(file) == [out / attempts[1].folder]  # the same trial again: kept, and no worker begins
     assert time.monotonic() - began < 3
     assert "kept, finished earlier" in capfd.readouterr().out
     (out / "trials.jsonl").write_text((out / "trials.jsonl").read_text() + '{"number": 9, "para')  # killed while writing
-    asked = Attempt(0, attempts[3].parameters, recipe(attempts[3].parameters))
+    asked = Attempt(0, attempts[1].parameters, recipe(attempts[1].parameters))
     assert key_of(asked) in finished_trials(out)
     (folder / "tiny.yaml").write_text(EXPERIMENT + "seed_everything: 5\n")
-    asked = Attempt(0, attempts[3].parameters, recipe(attempts[3].parameters))
+    asked = Attempt(0, attempts[1].parameters, recipe(attempts[1].parameters))
     assert key_of(asked) not in finished_trials(out)  # an edited experiment is run again
+
+
+def test_a_worker_that_died_is_replaced(folder):
+    (folder / "logs").mkdir()
+    with Slots(2, 2, folder) as slots:
+        other, doomed = slots.free
+        future = slots.submit([str(folder / "tiny.yaml")], folder / "run", "trial-00.log")
+        (process,) = doomed._processes.values()
+        process.kill()
+        assert slots.result(future).reason == "its worker process died (out of memory, or killed)"
+        assert len(slots.free) == 2 and other in slots.free and doomed not in slots.free
 
 
 def processes_below(pid: int) -> set[int]:
@@ -139,7 +151,11 @@ def ask(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def test_a_grid_is_the_product_in_the_order_written(folder):
-    values = {"model.schedule": ["Linear", {"class_path": "Cosine"}, None], "x": [True, 0.5], "seed_everything": [0, 1, 2]}
+    values: dict[str, list[Any]] = {
+        "model.schedule": ["Linear", {"class_path": "Cosine"}, None],
+        "x": [True, 0.5],
+        "seed_everything": [0, 1, 2],
+    }
     file = write(folder, parameters={key: {"values": choices} for key, choices in values.items()})
     asked = [{key: value for key, value in trial.items() if key != "experiment"} for trial in ask(Sweep.read(file))]
     assert asked == [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
