@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -38,8 +39,8 @@ SPLITS = ("train", "validation", "test")
 SPLIT_SEED = 0  # of the validation share and of `limit`: the same rows in every run, whatever the run's own seed
 MAX_REFUSED = 0.01  # share of a split's rows
 PEEKED_ROWS = 64  # read for the image size and the channel count, evenly spaced
-CHUNK = 1024  # rows decoded between two writes
-GROUP = 64  # rows decoded by a thread at a time
+CHUNK = 512  # encoded rows in memory at a time
+GROUP = 32  # rows decoded by a thread at a time
 CACHE_VERSION = 1  # part of the key: raise it when decoded pixels change
 
 
@@ -127,8 +128,9 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     @property
     def title(self) -> str:
-        """The data set's short name: the built-in name, or the last part of the folder or Hub id."""
-        return Path(self.path).name.lower().replace(" ", "_") or "data"
+        """The data set's short name, fit for a file's: from the built-in name, or the last part of the folder or Hub id."""
+        name = Path(self.path).name or Path(self.path).resolve().name
+        return re.sub(r"[^a-z0-9.-]+", "_", name.lower()).strip("_.") or "data"
 
     def facts(self) -> dict[str, int]:
         """What a network must know, without decoding a picture: channels and image_size."""
@@ -205,41 +207,48 @@ class HuggingFaceData(lightning.LightningDataModule):
     # Source -> one datasets.Dataset per split -----------------------------------------------------------------------
 
     @cached_property
-    def _splits(self) -> "dict[str, datasets.Dataset]":
-        """The rows of train, validation and (where there is one) test, pictures still encoded."""
+    def _chosen(self) -> "dict[str, tuple[datasets.Dataset, np.ndarray]]":
+        """For train, validation and (where there is one) test: a split of the source, and which of its rows."""
         source = sources.load(self.path, self.name, self.revision)
-        if self.train_split not in source:
-            raise ValueError(
-                f"train_split: {self.path} has no split {self.train_split!r} (it has: {', '.join(source)})"
-            )
-        chosen = {"train": source[self.train_split]}
+        named = {"train": self.train_split, "test": self.test_split}
         validation = self.validation_split
         if validation is None:
             validation = next((name for name in ("validation", "valid", "val", "dev") if name in source), 0.1)
         if isinstance(validation, str):
-            if validation not in source:
+            named["validation"] = validation
+        for split, name in named.items():
+            if name not in source and split != "test":
+                share = "; or give a share of the training split, such as 0.1" if split == "validation" else ""
                 raise ValueError(
-                    f"validation_split: {self.path} has no split {validation!r} (it has: {', '.join(source)};"
-                    " or give a share of the training split, such as 0.1)"
+                    f"{split}_split: {self.path} has no split {name!r}{sources.nearest(name, source)}"
+                    f" (it has: {', '.join(source)}{share})"
                 )
-            chosen["validation"] = source[validation]
-        if self.test_split in source:
-            chosen["test"] = source[self.test_split]
-        for split, dataset in chosen.items():
-            if self.limit is not None and self.limit < len(dataset):
-                chosen[split] = dataset.select(np.sort(_permutation(len(dataset))[: self.limit]))
+        chosen = {}
+        for split, name in named.items():
+            if name in source:
+                rows = np.arange(len(source[name]))
+                if self.limit is not None and self.limit < len(rows):
+                    rows = np.sort(_shuffled(rows)[: self.limit])
+                chosen[split] = source[name], rows
         if isinstance(validation, float):
-            num_rows = len(chosen["train"])
-            held_out = round(validation * num_rows)
-            if not 0 < held_out < num_rows:
+            dataset, rows = chosen["train"]
+            held_out = round(validation * len(rows))
+            if not 0 < held_out < len(rows):
                 raise ValueError(
-                    f"validation_split: a share of {validation} of {num_rows} rows leaves no row on one side"
+                    f"validation_split: a share of {validation} of {len(rows)} rows leaves no row on one side"
                 )
-            order = _permutation(num_rows)
-            train = chosen["train"]
-            chosen["train"] = train.select(np.sort(order[held_out:]))
-            chosen["validation"] = train.select(np.sort(order[:held_out]))
+            order = _shuffled(rows)
+            chosen["train"] = dataset, np.sort(order[held_out:])
+            chosen["validation"] = dataset, np.sort(order[:held_out])
         return {split: chosen[split] for split in SPLITS if split in chosen}
+
+    @cached_property
+    def _splits(self) -> "dict[str, datasets.Dataset]":
+        """The rows of train, validation and (where there is one) test, pictures still encoded."""
+        return {
+            split: dataset if len(rows) == len(dataset) else dataset.select(rows)
+            for split, (dataset, rows) in self._chosen.items()
+        }
 
     def _split(self, split: str) -> "datasets.Dataset":
         if split not in self._splits:
@@ -320,14 +329,14 @@ class HuggingFaceData(lightning.LightningDataModule):
             with filelock.FileLock(f"{folder}.lock"):  # the system lets go of it when its holder dies
                 decoded = _open_decoded(folder)
                 if decoded is None:
-                    self._decode(dataset, folder, f"{self.title} {split}")
+                    self._decode(dataset, self._chosen[split][1], folder, f"{self.title} {split}")
                     decoded = _open_decoded(folder)
         assert decoded is not None
         self._decoded[split] = decoded
         return decoded
 
-    def _decode(self, dataset: "datasets.Dataset", folder: Path, title: str) -> None:
-        """Decode all rows into `folder`, which appears only when it is whole."""
+    def _decode(self, dataset: "datasets.Dataset", source_rows: np.ndarray, folder: Path, title: str) -> None:
+        """Decode all rows into `folder`, which appears only when it is whole; `source_rows` are their names in errors."""
         channels, size = self._shape
         needed = len(dataset) * channels * size * size
         free = shutil.disk_usage(folder.parent).free
@@ -352,7 +361,7 @@ class HuggingFaceData(lightning.LightningDataModule):
         part.mkdir()
         digest = hashlib.sha256()
         rows: list[int] = []
-        refused: dict[int, str] = {}
+        refused: list[str] = []
         allowed = int(MAX_REFUSED * len(dataset))
         with (
             (part / "images.uint8").open("wb") as file,
@@ -362,19 +371,17 @@ class HuggingFaceData(lightning.LightningDataModule):
             for start in _progress(range(0, len(dataset), CHUNK), f"decoding {title} to {size} px", len(dataset)):
                 encoded = dataset[start : start + CHUNK][self._image_column]
                 groups = [encoded[first : first + GROUP] for first in range(0, len(encoded), GROUP)]
-                kept = []
                 for row, result in enumerate(itertools.chain.from_iterable(pool.map(decode_group, groups)), start):
                     if isinstance(result, images.Refused):
                         name = (encoded[row - start] or {}).get("path")
-                        refused[row] = f"row {row}" + (f" ({Path(name).name})" if name else "") + f": {result}"
+                        refused.append(f"row {source_rows[row]}{f' ({Path(name).name})' if name else ''}: {result}")
                     else:
                         rows.append(row)
-                        kept.append(result)
-                pixels = np.stack(kept).tobytes() if kept else b""
-                digest.update(pixels)
-                file.write(pixels)
+                        pixels = result.tobytes()
+                        digest.update(pixels)
+                        file.write(pixels)
         if refused:
-            listed = "; ".join(list(refused.values())[:10]) + ("; ..." if len(refused) > 10 else "")
+            listed = "; ".join(refused[:10]) + ("; ..." if len(refused) > 10 else "")
             message = f"{title}: {len(refused)} of {len(dataset)} pictures refused: {listed}"
             if len(refused) > allowed:
                 shutil.rmtree(part)
@@ -445,8 +452,8 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else sources.datasets_cache() / "practicum"
 
 
-def _permutation(num_rows: int) -> np.ndarray:
-    return np.random.default_rng(SPLIT_SEED).permutation(num_rows)
+def _shuffled(rows: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(SPLIT_SEED).permutation(rows)
 
 
 def _holds_images(feature: Any) -> bool:

@@ -94,7 +94,9 @@ def test_existing_splits_are_taken_and_test_rows_never_train(tmp_path: Path) -> 
 
 def test_a_missing_split_is_named(tmp_path: Path) -> None:
     numbered(tmp_path, 10)
-    with pytest.raises(ValueError, match=r"train_split: .* has no split 'trian' \(it has: train\)"):
+    with pytest.raises(
+        ValueError, match=r"train_split: .* has no split 'trian', did you mean 'train'\? \(it has: train\)"
+    ):
         ImageClasses(str(tmp_path), train_split="trian").facts()
     with pytest.raises(ValueError, match=r"validation_split: .* has no split 'valid' \(it has: train; or give a share"):
         ImageClasses(str(tmp_path), validation_split="valid").facts()
@@ -157,9 +159,9 @@ def test_the_pictures_are_memory_mapped_and_read_only(tmp_path: Path) -> None:
 
 
 def test_a_few_bad_pictures_are_left_out_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    numbered(tmp_path, 200, bad={17: b"nonsense"})
-    data = ready(tmp_path, validation_split="train")
-    assert data.images("train")[:, 0, 0, 0].tolist() == [row for row in range(200) if row != 17]
+    numbered(tmp_path, 201, bad={17: b"nonsense"})
+    data = ready(tmp_path, validation_split="train", limit=200)
+    assert len(data.images("train")) == 199 and 17 not in data.images("train")[:, 0, 0, 0]
     assert (data.labels("train") == data.images("train")[:, 0, 0, 0] % 2).all()  # the labels went along
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert said[0] == f"warning: {data.title} train: 1 of 200 pictures refused: row 17 (17.png): not a picture" + (
@@ -168,11 +170,11 @@ def test_a_few_bad_pictures_are_left_out_counted_and_named(tmp_path: Path, capsy
 
 
 def test_more_than_one_per_cent_of_bad_pictures_is_an_error(tmp_path: Path, own_cache: Path) -> None:
-    numbered(tmp_path, 200, bad={3: b"", 5: b"x", 150: b"y"})
+    numbered(tmp_path, 220, bad={3: b"", 5: b"x", 150: b"y"})
     with pytest.raises(
-        ValueError, match=r"3 of 200 pictures refused: row 3 .*row 5 .*row 150 .*more than 1%"
+        ValueError, match=r"3 of 198 pictures refused: row 3 .*row 5 .*row 150 .*more than 1%"
     ) as caught:
-        ready(tmp_path, validation_split="train")
+        ready(tmp_path)
     assert "\n" not in str(caught.value) and not list(own_cache.glob("*.part"))
 
 
