@@ -7,13 +7,13 @@ from torch.nn import functional as F
 
 
 class ConvNet(nn.Module):
-    """Image [B, C, H, W] in [-1, 1] -> logits [B, K]; `features` gives the [B, D] before the last layer (D = 4 * width).
+    """Image [B, C, H, W] in [-1, 1] -> logits [B, K]; `features` gives the [B, D] before the last layer (D = 8 * width).
 
-    Three levels, each a 3x3 convolution and a residual one; the first two halve the map. Any H and W from 4 up.
+    Levels of a 3x3 convolution and a residual one; each but the first halves the map. Any H and W.
     """
 
-    def __init__(self, channels: int = 3, num_classes: int = 10, width: int = 32,
-                 multipliers: Sequence[int] = (1, 2, 4), dropout: float = 0.1) -> None:
+    def __init__(self, channels: int = 3, num_classes: int = 10, width: int = 16,
+                 multipliers: Sequence[int] = (1, 2, 4, 8), dropout: float = 0.1) -> None:
         super().__init__()
         self.channels, self.num_classes = channels, num_classes
         widths = [width * multiplier for multiplier in multipliers]

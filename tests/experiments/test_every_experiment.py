@@ -1,0 +1,87 @@
+"""Every YAML of experiments/configs: two batches, validation, checkpoint, reload, sample."""
+
+import json
+from inspect import signature
+from pathlib import Path
+from pydoc import locate
+
+import pytest
+import yaml
+
+from experiments.__main__ import main
+from experiments.catalogue import FOLDERS, entries
+from experiments.runs import load_runs
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+LIMITS = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.limit_val_batches", "1",
+          "--trainer.limit_test_batches", "1"]
+SMALL = {   # arguments of callbacks that make their work small; by name, wherever a callback has one
+    "num_generated": 20, "num_images": 20, "num_real": 40, "num_terms": 2, "num_bins": 3, "num_frames": 3, "rows": 1,
+    "steps": [2], "skipped": [0.5], "max_rows": 2,
+}
+
+
+def needs_mirror(name: str, monkeypatch) -> None:
+    """Data that are not built in come from the workshop's mirror; elsewhere the test is skipped."""
+    if name == "digits":
+        return
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the data set {name} is not here: no folder {SHARED / name}")
+    monkeypatch.setenv("PRACTICUM_DATA", str(SHARED))
+
+
+def small(content: dict) -> dict:
+    """The experiment with its evaluations cut down to a few images."""
+    for callback in content.get("trainer", {}).get("callbacks", []):
+        accepted = signature(locate(callback["class_path"])).parameters
+        callback.setdefault("init_args", {}).update({key: value for key, value in SMALL.items() if key in accepted})
+    content["model"]["init_args"] |= {"num_sampling_steps": 2} if "schedule" in content["model"]["init_args"] else {}
+    return content
+
+
+@pytest.fixture
+def small_experiment(tmp_path):
+    def write(path: Path) -> Path:
+        copy = tmp_path / path.name
+        copy.write_text(yaml.safe_dump(small(yaml.safe_load(path.read_text()))))
+        return copy
+    return write
+
+
+@pytest.mark.parametrize("entry", entries("experiment"), ids=lambda entry: entry.name)
+def test_every_experiment(entry, tmp_path, monkeypatch, small_experiment, capsys):
+    monkeypatch.setenv("PRACTICUM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    content = yaml.safe_load(entry.path.read_text())
+    data = content.get("data", "digits")
+    needs_mirror(data, monkeypatch)
+    size = ["--data.limit", "200", "--data.image_size", "16", "--data.batch_size", "8"]
+    choose = [] if "data" in content else ["--data", data]
+    for need in content.get("needs", []):
+        chosen = [] if "data" in yaml.safe_load((FOLDERS["experiment"] / f"{need}.yaml").read_text()) else ["--data", data]
+        assert main(["fit", need, *chosen, *size, *LIMITS]) == 0
+    assert main(["fit", str(small_experiment(entry.path)), *choose, *size, *LIMITS]) == 0
+    folder = (tmp_path / "runs" / entry.name / "latest").resolve()
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    run = load_runs([folder])[0]
+    assert run.last("train/loss") is not None or run.last("val/loss") is not None
+    assert run.last("val/loss") > 0
+
+    assert main(["validate", str(folder)]) == 0
+    again = load_runs([folder])[0]
+    assert len(again.scalars["val/loss"]) == len(run.scalars["val/loss"]) + 1
+    assert again.last("val/loss") == pytest.approx(run.last("val/loss"), rel=1e-4), "the checkpoint is not what was validated"
+    assert main(["test", str(folder)]) == 0
+    if "schedule" in content["model"]["init_args"]:
+        out = tmp_path / "grid.png"
+        assert main(["sample", str(folder), "--num", "4", "--steps", "2", "--out", str(out)]) == 0
+        assert out.stat().st_size > 100
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("entry", entries("experiment"), ids=lambda entry: entry.name)
+def test_experiment_files_are_short_and_described(entry):
+    lines = entry.path.read_text().splitlines()
+    assert len(lines) <= 40
+    assert entry.summary, "the first line is a comment that says what it shows"
