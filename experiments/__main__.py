@@ -17,7 +17,8 @@ VERBS = {
 }
 USAGE = "usage: practicum VERB [arguments]\n\n" + "\n".join(f"  {verb:9} {what}" for verb, (_, what) in VERBS.items()) + """
 
-`practicum VERB --help` says more. Runs are written to ./runs (or $PRACTICUM_RUNS). PRACTICUM_TRACEBACK=1 shows where a mistake was found."""
+`practicum VERB --help` says more. Runs are written to ./runs (or $PRACTICUM_RUNS).
+PRACTICUM_TRACEBACK=1 shows where a mistake was found."""
 
 
 def main(arguments: list[str] | None = None) -> int:

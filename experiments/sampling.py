@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, PngImagePlugin
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
     folder = find_run(asked.run)
     status = json.loads((folder / "status.json").read_text())
-    model = load_run(folder).eval().requires_grad_(False)
+    model: Any = load_run(folder).eval().requires_grad_(False)
     require(model, Samples, main)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)

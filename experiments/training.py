@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +150,9 @@ class CommandLine(LightningCLI):
             loggers[-1].log_config(self.config_dump)
         if self.config_init.trainer.precision is None and torch.cuda.is_available():
             kwargs["precision"] = "bf16-mixed"
-        trainer = super().instantiate_trainer(logger=loggers, default_root_dir=self.folder, enable_checkpointing=False,
-                                              enable_model_summary=False, enable_progress_bar=False, **kwargs)
-        trainer.callbacks.extend(self.more_callbacks)
-        return trainer
+        self.config_init.trainer.callbacks = [*(self.config_init.trainer.callbacks or []), *self.more_callbacks]
+        return super().instantiate_trainer(logger=loggers, default_root_dir=self.folder, enable_checkpointing=False,
+                                           enable_model_summary=False, enable_progress_bar=False, **kwargs)
 
 
 def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -> Path:
@@ -164,16 +163,16 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
     calm_libraries()
     request = Request.read(arguments)
     check(request)
-    data = parse_data(request)
-    needed = {need: fit_need(need, request, quiet) for need in request.needs}
+    known = facts(parse_data(request))
+    needed = fit_missing(request, quiet)
     folder = out or request.out or new_run_folder(runs_root(), request.experiment)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if checkpoint.exists():
         raise Mistake(f"--out {folder} already holds a run; choose another folder")
     if not quiet:
-        print(settle_wandb_mode()[1], file=sys.stderr)
+        say_once(settle_wandb_mode()[1])
     line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=folder,
-                       command=["practicum", "fit", *arguments], facts=facts(data),
+                       command=["practicum", "fit", *arguments], facts=known,
                        callbacks=[TrainingProgress(request.experiment, quiet), LastCheckpoint(checkpoint, timedelta(minutes=5))])
     run_stage(line, "fit")
     return folder
@@ -183,12 +182,17 @@ def fit_needs(arguments: list[str]) -> dict[str, Path]:
     """Trains the experiments that a `fit` with these arguments stands on, unless finished runs are there."""
     request = Request.read(arguments)
     check(request)
-    return {need: fit_need(need, request, quiet=True) for need in request.needs}
+    return fit_missing(request, quiet=True)
+
+
+def fit_missing(request: Request, quiet: bool) -> dict[str, Path]:
+    """The run folder of every needed experiment, by name."""
+    return {Request(need).experiment: fit_need(need, request, quiet) for need in request.needs}
 
 
 def check(request: Request) -> None:
     """Raises `Mistake` for a wrong key, value or class: before anything is trained."""
-    known = {need: Path(need) for need in request.needs}
+    known = {Request(need).experiment: Path(need) for need in request.needs}
     CommandLine(request.command_line(known), experiment=request.experiment, folder=Path(), parse_only=True)
 
 
@@ -197,10 +201,10 @@ def fit_need(need: str, request: Request, quiet: bool) -> Path:
     own = Request(need)
     own.data_arguments = Request(need, data=None).data_arguments if "data" in own.yaml else request.data_arguments
     identity = data_identity(parse_data(own))
-    for run in reversed(load_runs_below(runs_root() / need)):
+    for run in reversed(load_runs_below(runs_root() / own.experiment)):
         if run.status.get("state") == "finished" and data_identity(run.config.get("data", {})) == identity:
             return run.folder
-    print(f"{request.experiment} needs {need} on the same data: training it first", file=sys.stderr)
+    print(f"{request.experiment} needs {own.experiment} on the same data: training it first", file=sys.stderr)
     return fit([need, *needed_flags(own)], quiet=quiet)
 
 
@@ -361,6 +365,12 @@ def flag_pairs(arguments: list[str]) -> list[tuple[str, list[str]]]:
 
 def as_flag(value: Any) -> str:
     return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+
+
+@cache
+def say_once(sentence: str) -> None:
+    """Prints a sentence to stderr, the first time in this process."""
+    print(sentence, file=sys.stderr)
 
 
 def describe_device() -> str:

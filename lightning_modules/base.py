@@ -1,6 +1,7 @@
 """What every model shares: losses become a logged step, and the optimiser."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -52,7 +53,12 @@ class Model(LightningModule):
 
     def logged(self, stage: str, batch: Batch) -> Tensor:
         losses = self.losses(batch)
-        size = len(next(iter(batch.values())))
         self.log_dict({f"{stage}/{name}": value.detach() for name, value in losses.items()},
-                      batch_size=size, prog_bar=stage == "train", sync_dist=stage != "train")
+                      batch_size=num_rows(batch), prog_bar=stage == "train", sync_dist=stage != "train")
         return losses["loss"]
+
+
+def num_rows(batch: Batch) -> int:
+    """The number of samples in a batch."""
+    rows: Any = next(iter(batch.values()))
+    return len(rows)

@@ -5,6 +5,8 @@ conditional sample shows its class, and, by its last features, the extractor of 
 features say little.
 """
 
+from typing import Any
+
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -20,7 +22,8 @@ class Classifier(Model):
     def __init__(self, network: nn.Module, label_smoothing: float = 0.0,
                  optimizer: OptimizerCallable = torch.optim.AdamW, lr_scheduler: LRSchedulerCallable | None = None) -> None:
         super().__init__(optimizer, lr_scheduler)
-        self.network, self.label_smoothing = network, label_smoothing
+        self.network: Any = network
+        self.label_smoothing = label_smoothing
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.network(batch["image"])                                                 # B K

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from datamodules.batch import Batch
-from lightning_modules.base import Model
+from lightning_modules.base import Model, num_rows
 from lightning_modules.diffusion import parameterizations, samplers, schedules, timesteps, weightings
 from lightning_modules.diffusion.bound import bits_per_dimension
 from lightning_modules.diffusion.guidance import ClassifierFreeGuidance
@@ -34,7 +34,8 @@ class DDPM(Model):
                  guidance: float = 1.0, label_dropout: float = 0.1,
                  optimizer: OptimizerCallable = torch.optim.AdamW, lr_scheduler: LRSchedulerCallable | None = None) -> None:
         super().__init__(optimizer, lr_scheduler)
-        self.network, self.schedule, self.image_size = network, schedule, image_size
+        self.network: Any = network
+        self.schedule, self.image_size = schedule, image_size
         self.parameterization, self.timesteps, self.weighting = parameterization, timesteps, weighting
         self.sampler, self.num_sampling_steps = sampler, num_sampling_steps
         self.guidance, self.label_dropout = guidance, label_dropout
@@ -111,8 +112,7 @@ class DDPM(Model):
         return denoise
 
     def noise(self, batch: Batch, generator: Generators) -> Tensor:
-        num = len(next(iter(batch.values())))
-        return randn((num, self.network.channels, self.image_size, self.image_size), generator, self.device)
+        return randn((num_rows(batch), self.network.channels, self.image_size, self.image_size), generator, self.device)
 
     def label(self, batch: Batch) -> Tensor | None:
         return None if self.network.num_classes is None else batch["label"].to(self.device)

@@ -5,6 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def start_at_zero(layer: nn.Module) -> None:
+    """Sets all parameters of a layer to zero: what it adds to a residual stream is learned from nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class PixelAttention(nn.Module):
     """Residual multi-head self-attention in which every pixel is a token [B, C, H, W] -> same (Ho et al. 2020, appendix B)."""
 
@@ -17,8 +23,7 @@ class PixelAttention(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.to_out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.to_out.weight)
-        nn.init.zeros_(self.to_out.bias)
+        start_at_zero(self.to_out)
 
     def forward(self, x: Tensor) -> Tensor:
         height = x.shape[2]

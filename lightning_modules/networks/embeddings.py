@@ -22,7 +22,7 @@ class TimeEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoidal(1000 * t, self.width).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoidal(1000 * t, self.width))
 
 
 class LabelEmbedding(nn.Embedding):

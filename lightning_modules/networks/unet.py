@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.attention import PixelAttention
+from lightning_modules.networks.attention import PixelAttention, start_at_zero
 from lightning_modules.networks.embeddings import LabelEmbedding, TimeEmbedding
 
 
@@ -24,8 +24,7 @@ class ResBlock(nn.Module):
         self.norm2 = nn.GroupNorm(8, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        start_at_zero(self.conv2)
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -45,6 +44,28 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         return self.attention(self.block(x, embedding))
+
+
+class Halve(nn.Module):
+    """[B, C, H, W] -> [B, C, ceil(H / 2), ceil(W / 2)], by a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Double(nn.Module):
+    """[B, C, h, w] -> [B, C, H, W], the size of `like`: nearest neighbours, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, size=like.shape[-2:], mode="nearest"))
 
 
 class UNet(nn.Module):
@@ -74,32 +95,27 @@ class UNet(nn.Module):
         skips, here = [width], width
         self.down = nn.ModuleList()
         for level, there in enumerate(widths):
-            stages = nn.ModuleList()
             for _ in range(blocks_per_level):
-                stages.append(Stage(here, there, dim, dropout, level in attention_levels))
+                self.down.append(Stage(here, there, dim, dropout, level in attention_levels))
                 here = there
                 skips.append(here)
-            last = level == len(widths) - 1
-            halve = nn.Identity() if last else nn.Conv2d(here, here, 3, stride=2, padding=1)
-            if not last:
+            if level < len(widths) - 1:
+                self.down.append(Halve(here))
                 skips.append(here)
-            self.down.append(nn.ModuleList([stages, halve]))
 
         self.middle = nn.ModuleList([Stage(here, here, dim, dropout, True), Stage(here, here, dim, dropout, False)])
 
         self.up = nn.ModuleList()
         for level, there in reversed(list(enumerate(widths))):
-            stages = nn.ModuleList()
             for _ in range(blocks_per_level + 1):
-                stages.append(Stage(here + skips.pop(), there, dim, dropout, level in attention_levels))
+                self.up.append(Stage(here + skips.pop(), there, dim, dropout, level in attention_levels))
                 here = there
-            smooth = nn.Conv2d(here, here, 3, padding=1) if level else nn.Identity()
-            self.up.append(nn.ModuleList([stages, smooth]))
+            if level:
+                self.up.append(Double(here))
 
         self.norm = nn.GroupNorm(8, here)
         self.head = nn.Conv2d(here, channels * patch**2, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        start_at_zero(self.head)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         embedding = self.time(t)                                                              # B D
@@ -113,19 +129,12 @@ class UNet(nn.Module):
         x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch))
         h = self.stem(F.pixel_unshuffle(x, self.patch))                                       # B width H/patch W/patch
         skips = [h]
-        for level, (stages, halve) in enumerate(self.down):
-            for stage in stages:
-                h = stage(h, embedding)
-                skips.append(h)
-            if level < len(self.down) - 1:
-                h = halve(h)                                                                  # B C ceil(H/2) ceil(W/2)
-                skips.append(h)
-        for stage in self.middle:
-            h = stage(h, embedding)
-        for level, (stages, smooth) in enumerate(self.up):
-            for stage in stages:
-                h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
-            if level < len(self.up) - 1:
-                h = smooth(F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest"))       # B C 2H 2W
+        for layer in self.down:
+            h = layer(h, embedding)
+            skips.append(h)
+        for layer in self.middle:
+            h = layer(h, embedding)
+        for layer in self.up:
+            h = layer(h, skips[-1]) if isinstance(layer, Double) else layer(torch.cat([h, skips.pop()], dim=1), embedding)
         output = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
         return output[..., :height, :width]                                                   # B C H W

@@ -88,5 +88,5 @@ def test_sizes_by_configuration(arguments, millions):
 
 
 def test_wrong_width_is_named():
-    with pytest.raises(ValueError, match="width 30 is not a multiple of 8.*try 32"):
+    with pytest.raises(ValueError, match=r"width 30 is not a multiple of 8.*try 32"):
         UNet(width=30)
