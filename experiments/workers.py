@@ -82,7 +82,7 @@ class Slots:
         try:
             return future.result()
         except BrokenProcessPool:
-            pass
+            self.free[self.free.index(pool)] = self._pool()
             return Outcome("its worker process died (out of memory, or killed)", 0.0)
 
     def _pool(self) -> ProcessPoolExecutor:
