@@ -18,6 +18,9 @@ def test_grid_places_and_enlarges_each_image():
     assert picture.shape == (2 * 5 + 1, 4 * 7 + 1, 3) and picture.dtype == np.uint8
     assert (picture[1:5, 1:7] == 0).all() and (picture[6:10, 8:14] == 255).all()  # the first, and the sixth
     assert (picture[0] == 225).all() and (picture[6:10, 15:] == 225).all()  # gutter, and empty places
+    ramp = torch.linspace(-1, 1, 6).view(1, 1, 2, 3)
+    enlarged = torch.tensor([[0, 51, 102], [153, 204, 255]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert (grid(ramp, 1, padding=0, scale=2)[..., 0] == enlarged.numpy()).all()
     assert grid(torch.zeros(1, 3, 16, 16), 1).shape == (68, 68, 3)  # 16 pixels are shown at 64
 
 
