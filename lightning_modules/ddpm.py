@@ -34,6 +34,9 @@ class DDPM(Model):
                  guidance: float = 1.0, label_dropout: float = 0.1,
                  optimizer: OptimizerCallable = torch.optim.AdamW, lr_scheduler: LRSchedulerCallable | None = None) -> None:
         super().__init__(optimizer, lr_scheduler)
+        if isinstance(parameterization, parameterizations.Eps) and schedule(torch.ones(1))[0] == 0:
+            raise ValueError(f"{schedule} ends in pure noise, from which eps says nothing of the image: "
+                             "predict v or x0, --model.parameterization V")
         self.network: Any = network
         self.schedule, self.image_size = schedule, image_size
         self.parameterization, self.timesteps, self.weighting = parameterization, timesteps, weighting

@@ -136,3 +136,11 @@ def test_path_ends_at_what_is_sampled():
     path = model.denoising_path(batch, generator=seeds[0], num_frames=4)
     assert path.shape == (4, 2, 1, 8, 8)
     torch.testing.assert_close(path[-1], model.sample(batch, generator=seeds[1]))
+
+
+@pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.ZeroTerminalSNR(schedules.LinearBetas())], ids=repr)
+def test_noise_is_not_predicted_where_nothing_else_is_left(schedule):
+    with pytest.raises(ValueError, match="--model.parameterization V"):
+        DDPM(network(), schedule)
+    assert DDPM(network(), schedule, parameterization=parameterizations.V()).losses(
+        {"image": torch.zeros(2, 1, 8, 8), "label": torch.tensor([0, 1])})["loss"].isfinite()
