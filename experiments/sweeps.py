@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from experiments.catalogue import FOLDERS, Mistake, find, nearest, read_yaml
+from experiments.request import as_flag
 from experiments.runs import load_runs, new_id, runs_root, scrub, write_atomically
 from experiments.wandb_mode import settle_wandb_mode
 from experiments.workers import Outcome, Slots
@@ -204,11 +205,6 @@ def read_parameter(path: Path, key: str, content: Any) -> Parameter:
     if distribution == "log_uniform_values" and low <= 0:
         raise Mistake(f"{path}: {key}.min is {low}; a logarithmic range begins above 0")
     return Parameter(distribution, low=low, high=high)
-
-
-def as_flag(value: Any) -> str:
-    """A YAML value as it is written on a command line."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def recipe(parameters: Mapping[str, Any]) -> str:

@@ -1,39 +1,30 @@
-"""`practicum fit`, `validate`, `test`: an experiment's YAML becomes a trained run folder, by the one LightningCLI.
-
-An experiment is a YAML of experiments/configs. Beside LightningCLI's keys (model, trainer, seed_everything) it may hold
-`data: NAME` (a file of configs/data), `needs: [NAME, ...]` (experiments trained first; a string `run:NAME` is their run folder),
-and dotted keys such as `data.image_size: 16`, which mean the same as on the command line.
-"""
+"""`practicum fit`, `validate`, `test`: an experiment's YAML becomes a trained run folder, by the one LightningCLI."""
 
 import json
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.training_progress import TrainingProgress
-from experiments.catalogue import FOLDERS, Mistake, entries, find, nearest, read_yaml
+from experiments.catalogue import Mistake
 from experiments.mistakes import one_line
 from experiments.record import RunRecord, WandbRecord
+from experiments.request import Request, split_equals
 from experiments.runs import find_run, load_runs, new_run_folder, runs_root
 from experiments.wandb_mode import settle_wandb_mode
 
-DEFAULTS = FOLDERS["experiment"] / "defaults.yaml"
-DEFAULT_DATA = "datamodules.image_classes.ImageClasses"
 NOT_IDENTITY = ("batch_size", "num_workers", "flip")       # arguments that do not change which pictures a data set holds
 FIT_USAGE = """usage: practicum fit NAME [--data D] [--out DIR] [--KEY VALUE ...]
 
@@ -41,77 +32,6 @@ FIT_USAGE = """usage: practicum fit NAME [--data D] [--out DIR] [--KEY VALUE ...
   --data D          a data set of `practicum list`; its parts: --data.path DIR_OR_HUB_ID --data.image_size 32 ...
   --out DIR         the run folder (default: runs/NAME/ID)
   --KEY VALUE       any key of the YAML: --model.schedule Cosine --trainer.max_steps 100 --seed_everything 3"""
-
-
-@dataclass
-class Request:
-    """What the user asked `fit` for."""
-
-    name: str
-    data: str | None = None
-    out: Path | None = None
-    flags: list[str] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, arguments: list[str]) -> "Request":
-        """Parses NAME, --data, --out, and keeps every other flag for LightningCLI."""
-        if not arguments or arguments[0].startswith("-"):
-            raise Mistake(f"which experiment? {nearest('', [entry.name for entry in entries('experiment')])}")
-        request = cls(arguments[0])
-        rest = iter(split_equals(arguments[1:]))
-        for flag in rest:
-            if flag not in ("--data", "--out"):
-                request.flags.append(flag)
-                continue
-            value = next(rest, None)
-            if value is None:
-                raise Mistake(f"{flag} needs a value")
-            if flag == "--out":
-                request.out = Path(value)
-            else:
-                request.data = value
-        return request
-
-    @cached_property
-    def file(self) -> Path:
-        return find("experiment", self.name)
-
-    @cached_property
-    def yaml(self) -> dict[str, Any]:
-        return read_yaml(self.file)
-
-    @property
-    def experiment(self) -> str:
-        return self.file.stem
-
-    @property
-    def needs(self) -> list[str]:
-        return self.yaml.get("needs", [])
-
-    @cached_property
-    def dotted(self) -> list[str]:
-        """The YAML's dotted keys and then the user's flags, as flags: `--data.image_size`, `16`, ..."""
-        written = [part for key, value in self.yaml.items() if "." in key for part in (f"--{key}", as_flag(value))]
-        return written + self.flags
-
-    @cached_property
-    def data_arguments(self) -> list[str]:
-        """The flags that choose the data set: all that decides what a needed experiment trains on."""
-        name = self.data or self.yaml.get("data")
-        pairs = [part for flag, value in flag_pairs(self.dotted) if flag.startswith("--data.") for part in (flag, *value)]
-        if name is not None:
-            return ["--config", str(find("data set", name)), *pairs]
-        if "--data.path" not in pairs:
-            names = ", ".join(entry.name for entry in entries("data set"))
-            raise Mistake(f"{self.experiment} trains on any data set: say which, --data NAME (one of {names}) or --data.path DIR")
-        return ["--data", DEFAULT_DATA, *pairs]
-
-    def command_line(self, needed: Mapping[str, Path]) -> list[str]:
-        """The arguments for LightningCLI: defaults, then the experiment, then the data set, then the flags."""
-        own = {key: value for key, value in self.yaml.items() if key not in ("data", "needs") and "." not in key}
-        others = [part for flag, value in flag_pairs(self.dotted) if not flag.startswith("--data.")
-                  for part in (flag, *value)]
-        return ["--config", str(DEFAULTS), "--config", json.dumps(with_runs(own, needed)), *self.data_arguments, *others]
 
 
 class CommandLine(LightningCLI):
@@ -205,7 +125,7 @@ def fit_need(need: str, request: Request, quiet: bool) -> Path:
         if run.status.get("state") == "finished" and data_identity(run.config.get("data", {})) == identity:
             return run.folder
     print(f"{request.experiment} needs {own.experiment} on the same data: training it first", file=sys.stderr)
-    return fit([need, *needed_flags(own)], quiet=quiet)
+    return fit([need, *own.data_flags], quiet=quiet)
 
 
 def evaluate(run: str, stage: str, flags: list[str]) -> Path:
@@ -322,49 +242,8 @@ def data_identity(config: Any) -> dict[str, Any]:
     return {"class_path": config.get("class_path"), **arguments}
 
 
-def needed_flags(request: Request) -> list[str]:
-    """`request.data_arguments` in the form in which `fit` takes them."""
-    arguments = request.data_arguments
-    head = ["--data", Path(arguments[1]).stem if Path(arguments[1]).parent == FOLDERS["data set"] else arguments[1]]
-    return (head if arguments[0] == "--config" else []) + arguments[2:]
-
-
 def load_runs_below(folder: Path) -> list:
     return load_runs([folder]) if any(folder.glob("*/status.json")) else []
-
-
-def with_runs(value: Any, needed: Mapping[str, Path]) -> Any:
-    """The same YAML with every string `run:NAME` replaced by the run folder of that needed experiment."""
-    if isinstance(value, dict):
-        return {key: with_runs(item, needed) for key, item in value.items()}
-    if isinstance(value, list):
-        return [with_runs(item, needed) for item in value]
-    if isinstance(value, str) and (match := re.fullmatch(r"run:(\w+)", value)):
-        if match[1] not in needed:
-            raise Mistake(f"{value!r} is used but `needs:` does not name {match[1]}; add it: needs: [{match[1]}]")
-        return str(needed[match[1]].resolve())
-    return value
-
-
-def split_equals(arguments: list[str]) -> list[str]:
-    """`--key=value` as two arguments."""
-    return [part for argument in arguments
-            for part in (argument.split("=", 1) if re.match(r"--[\w.+]+=", argument) else [argument])]
-
-
-def flag_pairs(arguments: list[str]) -> list[tuple[str, list[str]]]:
-    """[--a, 1, --b, --c, 2] -> [(--a, [1]), (--b, []), (--c, [2])]"""
-    pairs: list[tuple[str, list[str]]] = []
-    for argument in arguments:
-        if argument.startswith("--") or not pairs:
-            pairs.append((argument, []))
-        else:
-            pairs[-1][1].append(argument)
-    return pairs
-
-
-def as_flag(value: Any) -> str:
-    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
 
 
 @cache

@@ -11,8 +11,9 @@ from PIL import Image
 
 from experiments import training
 from experiments.__main__ import main
+from experiments.catalogue import find
+from experiments.request import Request, as_flag, flag_pairs, split_equals, with_runs
 from experiments.runs import load_runs
-from experiments.training import Request, as_flag, flag_pairs, split_equals, with_runs
 
 TINY = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.limit_val_batches", "1", "--data.batch_size", "8",
         "--trainer.callbacks", "[]"]
@@ -84,7 +85,7 @@ def test_a_bad_yaml_is_one_line_and_exit_code_2(content, tmp_path, capsys):
 def test_needed_run_is_trained_once_on_the_same_data(tmp_path, capsys):
     experiment = tmp_path / "mine.yaml"
     need = tmp_path / "judge.yaml"
-    need.write_text((training.find("experiment", "classifier")).read_text().replace("1200", "2").replace("400", "2"))
+    need.write_text((find("experiment", "classifier")).read_text().replace("1200", "2").replace("400", "2"))
     experiment.write_text(f"data: digits\nneeds: ['{need}']\n" + "\n".join(need.read_text().splitlines()[2:]))
     assert main(["fit", str(experiment), "--data.limit", "100", "--data.batch_size", "8"]) == 0
     assert "training it first" in capsys.readouterr().err
@@ -166,7 +167,7 @@ def test_request_keeps_the_order_in_which_flags_win():
 def test_small_parts():
     assert split_equals(["--a.b=1", "x=2", "--c"]) == ["--a.b", "1", "x=2", "--c"]
     assert flag_pairs(["--a", "1", "--b", "--c", "2", "3"]) == [("--a", ["1"]), ("--b", []), ("--c", ["2", "3"])]
-    assert [as_flag(value) for value in (3, "x", [1, 2], {"a": None}, True)] == ["3", "x", "[1, 2]", "{a: null}", "true"]
+    assert [as_flag(value) for value in (3, "x", [1, 2], {"a": None}, True)] == ["3", "x", "[1, 2]", '{"a": null}', "true"]
     assert with_runs({"a": ["run:judge", 1]}, {"judge": Path("/r")}) == {"a": ["/r", 1]}
 
 

@@ -140,7 +140,7 @@ def test_path_ends_at_what_is_sampled():
 
 @pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.ZeroTerminalSNR(schedules.LinearBetas())], ids=repr)
 def test_noise_is_not_predicted_where_nothing_else_is_left(schedule):
-    with pytest.raises(ValueError, match="--model.parameterization V"):
+    with pytest.raises(ValueError, match=r"--model\.parameterization V"):
         DDPM(network(), schedule)
     assert DDPM(network(), schedule, parameterization=parameterizations.V()).losses(
         {"image": torch.zeros(2, 1, 8, 8), "label": torch.tensor([0, 1])})["loss"].isfinite()
