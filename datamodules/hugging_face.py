@@ -1,55 +1,31 @@
-"""Any Hugging Face `datasets` source behind a LightningDataModule: load, find the columns, decode once, gather batches.
+"""Any Hugging Face `datasets` source behind a LightningDataModule: choose the splits, find the columns, load batches.
 
-The road of a picture: a source (built-in, folder, mirror or Hub) gives a `datasets.Dataset` per split; every picture is
-decoded once to uint8 of one fixed shape and written to `<cache>/practicum/<key>/`, where the key is the split's
-`datasets` fingerprint and the transform; from then on a batch is one fancy index into that memory map. The float
-conversion and the flips happen on the device.
+The road of a picture: a source (built-in, folder, mirror or Hub) gives a `datasets.Dataset` per split (sources.py); every
+picture is decoded once into one memory map per split (decoded.py); from then on a batch is one fancy index into that map
+(order.py). The float conversion and the flips happen on the device.
 """
 
 import hashlib
-import itertools
-import json
-import math
-import os
 import re
-import shutil
-import sys
-import time
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import filelock
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader
 
-from datamodules import images, sources
+from datamodules import decoded, images, sources
 from datamodules.batch import Batch
+from datamodules.order import BatchOrder, Rows
 
 if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SEED = 0  # of the validation share and of `limit`: the same rows in every run, whatever the run's own seed
-MAX_REFUSED = 0.01  # share of a split's rows
-PEEKED_ROWS = 64  # read for the image size and the channel count, evenly spaced
-CHUNK = 512  # encoded rows in memory at a time
-GROUP = 32  # rows decoded by a thread at a time
-CACHE_VERSION = 1  # part of the key: raise it when decoded pixels change
-
-
-class Decoded(NamedTuple):
-    """One split on disk: uint8 [N, C, H, W], the N source rows that are in it, and the SHA-256 of the pixels."""
-
-    image: np.ndarray
-    rows: np.ndarray
-    sha256: str
 
 
 class HuggingFaceData(lightning.LightningDataModule):
@@ -108,7 +84,7 @@ class HuggingFaceData(lightning.LightningDataModule):
         self.train_split = train_split
         self.validation_split = validation_split
         self.test_split = test_split
-        self._decoded: dict[str, Decoded] = {}
+        self._opened: dict[str, decoded.Decoded] = {}
         for key in self.columns:
             if key not in self.keys:
                 raise ValueError(
@@ -297,13 +273,7 @@ class HuggingFaceData(lightning.LightningDataModule):
         """Channels and image size: as given, else from the headers of some training pictures."""
         if self.channels is not None and self.image_size is not None:
             return self.channels, self.image_size
-        dataset = self._encoded("train")
-        headers = []
-        for row in np.unique(np.linspace(0, len(dataset) - 1, PEEKED_ROWS).astype(int)):
-            try:
-                headers.append(images.peek(_bytes_or_path(dataset[int(row)][self._image_column])))
-            except images.Refused:
-                continue  # counted and named when the split is decoded
+        headers = decoded.headers(self._encoded("train"), self._image_column)
         if not headers:
             raise ValueError(f"{self.path}: no picture of column {self._image_column!r} can be read")
         sizes = sorted({(header.width, header.height) for header in headers})
@@ -315,141 +285,16 @@ class HuggingFaceData(lightning.LightningDataModule):
         channels = self.channels or (1 if all(header.gray for header in headers) else 3)
         return channels, self.image_size or min(sizes[0])
 
-    def _read(self, split: str) -> Decoded:
-        """The decoded split from the cache, where it is put first if it is not there."""
-        if split in self._decoded:
-            return self._decoded[split]
-        dataset = self._encoded(split)
-        channels, size = self._shape
-        key = f"{dataset._fingerprint}|{self._image_column}|{channels}|{size}|{CACHE_VERSION}"
-        folder = cache_folder() / f"{self.title}-{split}-{size}px-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-        decoded = _open_decoded(folder)
-        if decoded is None:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(f"{folder}.lock"):  # the system lets go of it when its holder dies
-                decoded = _open_decoded(folder)
-                if decoded is None:
-                    self._decode(dataset, self._chosen[split][1], folder, f"{self.title} {split}")
-                    decoded = _open_decoded(folder)
-        assert decoded is not None
-        self._decoded[split] = decoded
-        return decoded
-
-    def _decode(self, dataset: "datasets.Dataset", source_rows: np.ndarray, folder: Path, title: str) -> None:
-        """Decode all rows into `folder`, which appears only when it is whole; `source_rows` are their names in errors."""
-        channels, size = self._shape
-        needed = len(dataset) * channels * size * size
-        free = shutil.disk_usage(folder.parent).free
-        if needed > free:
-            raise ValueError(
-                f"{title}: {needed / 1e9:.1f} GB of decoded pictures do not fit into {folder.parent}"
-                f" ({free / 1e9:.1f} GB free); set PRACTICUM_CACHE to a folder of a larger disk, or use a smaller"
-                " --data.image_size or --data.limit"
+    def _read(self, split: str) -> decoded.Decoded:
+        """The decoded split, opened once."""
+        if split not in self._opened:
+            dataset = self._encoded(split)  # first: it names a split that is not there
+            channels, size = self._shape
+            column, rows, title = self._image_column, self._chosen[split][1], f"{self.title} {split}"
+            self._opened[split] = decoded.open_or_decode(
+                dataset, column, size=size, channels=channels, source_rows=rows, title=title
             )
-
-        def decode(row: dict[str, Any] | None) -> np.ndarray | images.Refused:
-            try:
-                return images.decode(_bytes_or_path(row), size, channels)
-            except images.Refused as refusal:
-                return refusal
-
-        def decode_group(group: list[dict[str, Any] | None]) -> list[np.ndarray | images.Refused]:
-            return [decode(row) for row in group]
-
-        part = folder.with_name(folder.name + ".part")  # a part that is there already was left by a killed process
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        digest = hashlib.sha256()
-        rows: list[int] = []
-        refused: list[str] = []
-        allowed = int(MAX_REFUSED * len(dataset))
-        with (
-            (part / "images.uint8").open("wb") as file,
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-            warnings.catch_warnings(action="ignore"),  # Pillow's, of damaged files: the refusals name them
-        ):
-            for start in _progress(range(0, len(dataset), CHUNK), f"decoding {title} to {size} px", len(dataset)):
-                encoded = dataset[start : start + CHUNK][self._image_column]
-                groups = [encoded[first : first + GROUP] for first in range(0, len(encoded), GROUP)]
-                for row, result in enumerate(itertools.chain.from_iterable(pool.map(decode_group, groups)), start):
-                    if isinstance(result, images.Refused):
-                        name = (encoded[row - start] or {}).get("path")
-                        refused.append(f"row {source_rows[row]}{f' ({Path(name).name})' if name else ''}: {result}")
-                    else:
-                        rows.append(row)
-                        pixels = result.tobytes()
-                        digest.update(pixels)
-                        file.write(pixels)
-        if refused:
-            listed = "; ".join(refused[:10]) + ("; ..." if len(refused) > 10 else "")
-            message = f"{title}: {len(refused)} of {len(dataset)} pictures refused: {listed}"
-            if len(refused) > allowed:
-                shutil.rmtree(part)
-                raise ValueError(f"{message} (more than {MAX_REFUSED:.0%}: mend or remove them)")
-            print(f"warning: {message}", file=sys.stderr)
-        np.save(part / "rows.npy", np.array(rows, dtype=np.int64))
-        meta = {"shape": [len(rows), channels, size, size], "sha256": digest.hexdigest(), "refused": refused}
-        (part / "meta.json").write_text(json.dumps(meta))
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-
-
-class Rows(Dataset):
-    """Arrays of N rows each; an item is a whole batch, gathered by its rows' numbers."""
-
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.arrays = {key: np.asarray(values) for key, values in arrays.items()}
-
-    def __len__(self) -> int:
-        return len(self.arrays["image"])
-
-    def __getitem__(self, rows_and_flips: tuple[np.ndarray, np.ndarray | None]) -> dict[str, Tensor]:
-        rows, flips = rows_and_flips
-        batch = {key: torch.from_numpy(values.take(rows, axis=0)) for key, values in self.arrays.items()}
-        if flips is not None:
-            batch["flip"] = torch.from_numpy(flips)
-        return batch
-
-
-class BatchOrder(SequentialSampler):
-    """Which rows stand in which batch, and which of them are mirrored: a function of (seed, epoch) and nothing else.
-
-    Each pass begins the next epoch; `set_epoch` (which Lightning calls) names it. A shuffled order leaves out the
-    last, smaller batch, unless it is the only one. (A SequentialSampler by type: any other is replaced by Lightning where
-    it overfits a batch.)
-    """
-
-    def __init__(self, num_rows: int, batch_size: int, seed: int, shuffle: bool, flip: bool = False) -> None:
-        self.num_rows = num_rows
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.flip = flip
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        if self.shuffle and self.num_rows >= self.batch_size:
-            return self.num_rows // self.batch_size
-        return math.ceil(self.num_rows / self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:  # type: ignore[override]
-        random = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1  # at the first `next`: DataLoader's worker mode asks for two iterators and uses one
-        order = random.permutation(self.num_rows) if self.shuffle else np.arange(self.num_rows)
-        flips = random.random(self.num_rows) < 0.5 if self.flip else None
-        bounds = range(0, len(self) * self.batch_size, self.batch_size)
-        for start in bounds:
-            cut = slice(start, start + self.batch_size)
-            yield order[cut], None if flips is None else flips[cut]
-
-
-def cache_folder() -> Path:
-    """Where decoded pictures live: PRACTICUM_CACHE, else practicum/ in HF_DATASETS_CACHE (by default in HF_HOME)."""
-    chosen = os.environ.get("PRACTICUM_CACHE")
-    return Path(chosen).expanduser() if chosen else sources.datasets_cache() / "practicum"
+        return self._opened[split]
 
 
 def _shuffled(rows: np.ndarray) -> np.ndarray:
@@ -463,39 +308,3 @@ def _holds_images(feature: Any) -> bool:
     if isinstance(feature, datasets.Value):
         return feature.dtype in ("binary", "large_binary")
     return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
-
-
-def _bytes_or_path(row: dict[str, Any] | None) -> bytes | str:
-    if row is None or (row["bytes"] is None and row["path"] is None):
-        raise images.Refused("empty")
-    return row["bytes"] if row["bytes"] is not None else row["path"]
-
-
-def _open_decoded(folder: Path) -> Decoded | None:
-    """The memory map of a whole folder, or None."""
-    if not (folder / "meta.json").is_file():
-        return None
-    meta = json.loads((folder / "meta.json").read_text())
-    shape = tuple(meta["shape"])
-    if (folder / "images.uint8").stat().st_size != np.prod(shape):
-        return None
-    pixels = np.memmap(folder / "images.uint8", dtype=np.uint8, mode="r", shape=shape)
-    return Decoded(pixels, np.load(folder / "rows.npy"), meta["sha256"])
-
-
-def _progress(starts: range, title: str, total: int) -> Iterator[int]:
-    """A bar on a terminal; elsewhere a line at the end, and one every five seconds."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(starts, description=title, console=Console(stderr=True), transient=True)
-        return
-    began = said = time.monotonic()
-    for start in starts:
-        yield start
-        now = time.monotonic()
-        if now - said > 5:
-            said = now
-            print(f"{title}: {min(start + CHUNK, total):,} of {total:,}", file=sys.stderr, flush=True)
-    print(f"{title}: {total:,} pictures in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
