@@ -51,4 +51,4 @@ class SampleGrid(Evaluation):
         if trouble := trouble_with(images):
             caption = f"WARNING: {trouble}; {caption}"
             print(f"SampleGrid, {stage}/samples: {trouble}", file=sys.stderr)
-        log_image(trainer, f"{stage}/samples", grid(images, self.columns), caption)
+        log_image(trainer, f"{stage}/samples", grid(images, self.columns, padding=6), caption)

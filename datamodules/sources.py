@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> "di
         if not mirrored.parent.is_dir():
             raise ValueError(f"PRACTICUM_DATA: no such folder {mirror!r}; name one that holds data sets, or unset it")
         if mirrored.is_dir():
-            print(f"{path}: read from {mirrored} (PRACTICUM_DATA), not from the Hub", file=sys.stderr)
+            say_once(f"{path}: read from {mirrored} (PRACTICUM_DATA), not from the Hub")
             return _load_folder(mirrored, name)
     return _load_hub(path, name, revision)
 
@@ -254,3 +255,9 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@cache
+def say_once(sentence: str) -> None:
+    """Prints a sentence to stderr, the first time in this process."""
+    print(sentence, file=sys.stderr)

@@ -26,6 +26,7 @@ from experiments.runs import find_run, load_runs, new_run_folder, runs_root
 from experiments.wandb_mode import settle_wandb_mode
 
 NOT_IDENTITY = ("batch_size", "num_workers", "flip")       # arguments that do not change which pictures a data set holds
+LENGTH = ("max_steps", "max_epochs", "max_time", "limit_train_batches", "overfit_batches")
 FIT_USAGE = """usage: practicum fit NAME [--data D] [--out DIR] [--KEY VALUE ...]
 
   NAME              an experiment of `practicum list`, or a path to a YAML
@@ -110,19 +111,20 @@ def fit_missing(request: Request, quiet: bool) -> dict[str, Path]:
     return {Request(need).experiment: fit_need(need, request, quiet) for need in request.needs}
 
 
-def check(request: Request) -> None:
-    """Raises `Mistake` for a wrong key, value or class: before anything is trained."""
-    known = {Request(need).experiment: Path(need) for need in request.needs}
-    CommandLine(request.command_line(known), experiment=request.experiment, folder=Path(), parse_only=True)
+def check(request: Request, known: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The resolved config of a request; raises `Mistake` for a wrong key, value or class, before anything is trained."""
+    needed = {Request(need).experiment: Path(need) for need in request.needs}
+    line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=Path(), facts=known, parse_only=True)
+    return line.config_dump
 
 
 def fit_need(need: str, request: Request, quiet: bool) -> Path:
     """The finished run of a needed experiment; trained now, on the same data if its YAML names none, where there is none."""
     own = Request(need)
-    own.data_arguments = Request(need, data=None).data_arguments if "data" in own.yaml else request.data_arguments
-    identity = data_identity(parse_data(own))
+    own.data_arguments = Request(need).data_arguments if "data" in own.yaml else request.data_arguments
+    wanted = recipe(check(own, facts(parse_data(own))))
     for run in reversed(load_runs_below(runs_root() / own.experiment)):
-        if run.status.get("state") == "finished" and data_identity(run.config.get("data", {})) == identity:
+        if run.state == "finished" and recipe(run.config) == wanted:
             return run.folder
     print(f"{request.experiment} needs {own.experiment} on the same data: training it first", file=sys.stderr)
     return fit([need, *own.data_flags], quiet=quiet)
@@ -235,11 +237,12 @@ def follow_data(config: Any, known: Mapping[str, int]) -> None:
             follow_data(value, known)
 
 
-def data_identity(config: Any) -> dict[str, Any]:
-    """What decides which pictures a data set holds: two runs with equal identities saw the same ones."""
-    config = config.as_dict() if isinstance(config, Namespace) else config
-    arguments = {key: value for key, value in config.get("init_args", {}).items() if key not in NOT_IDENTITY}
-    return {"class_path": config.get("class_path"), **arguments}
+def recipe(config: Mapping[str, Any]) -> str:
+    """What decides the weights of a run: two resolved configs with equal recipes are the same experiment on the same pictures."""
+    data, trainer = config["data"], config["trainer"]
+    arguments = {key: value for key, value in data.get("init_args", {}).items() if key not in NOT_IDENTITY}
+    return json.dumps({"model": config["model"], "seed": config["seed_everything"], "data": [data["class_path"], arguments],
+                       "trainer": {key: trainer.get(key) for key in LENGTH}}, sort_keys=True, default=str)
 
 
 def load_runs_below(folder: Path) -> list:

@@ -28,7 +28,7 @@ def draw_runs(comparison: Comparison, keys: list[str]) -> Drawn | None:
                     *[_cell(value) for value in values],
                     str(num_steps(run)),
                     _cell(minutes),
-                    escape(run.id),
+                    f"<span class=id>{escape(run.id.removeprefix(run.name + '-'))}</span>",
                 ]
             )
             numbers.append(

@@ -83,5 +83,5 @@ def test_every_experiment(entry, tmp_path, monkeypatch, small_experiment, capsys
 @pytest.mark.parametrize("entry", entries("experiment"), ids=lambda entry: entry.name)
 def test_experiment_files_are_short_and_described(entry):
     lines = entry.path.read_text().splitlines()
-    assert len(lines) <= 40
+    assert len(lines) <= 40, "at most 40 lines"
     assert entry.summary, "the first line is a comment that says what it shows"
