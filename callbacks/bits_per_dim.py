@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from callbacks.evaluation import Evaluation, RealImages, declaration, per_image_generators
 from callbacks.media import declare
@@ -12,8 +13,7 @@ from callbacks.protocols import BoundsLikelihood
 
 
 class BitsPerDim(Evaluation):
-    """Logs `val/bits_per_dim`: the mean variational bound of real images, with `num_terms` terms of the bound per
-    image.
+    """Logs `val/bits_per_dim`, the mean variational bound of real images, and its parts as `val/bits_by_term/...`.
 
     The images, the terms and their noise are the same each time. Raises ValueError if the bound is NaN or infinite.
     """
@@ -33,17 +33,20 @@ class BitsPerDim(Evaluation):
         model: BoundsLikelihood = pl_module  # type: ignore[assignment]  # checked in setup
         real = RealImages.of(trainer, "test" if stage == "test" else "validation")
         num = min(self.num_images, len(real))
-        bounds = []
+        parts: dict[str, list[Tensor]] = {}
         batches = list(real.batches(num, self.batch_size, pl_module.device))
         for start, batch in track(batches, f"{stage}: bits per dimension of {num} images"):
             generators = per_image_generators(self.seed, start, start + len(batch["image"]))
             with torch.no_grad():  # in full precision: the bound is a sum of small differences
-                bounds.append(model.bits_per_dimension(batch, num_terms=self.num_terms, generator=generators).float())
-        value = torch.cat(bounds).mean()
+                for term, bits in model.bits_by_term(batch, num_terms=self.num_terms, generator=generators).items():
+                    parts.setdefault(term, []).append(bits.float())
+        means = {term: torch.cat(bits).mean() for term, bits in parts.items()}
+        value = torch.stack([*means.values()]).sum()
         if not torch.isfinite(value):
             raise ValueError(f"BitsPerDim: the bound of {type(pl_module).__name__} is {value.item()}")
         key = f"{stage}/bits_per_dim"
         pl_module.log(key, value)
+        pl_module.log_dict({f"{stage}/bits_by_term/{term}": mean for term, mean in means.items()})
         if key not in self._declared:
             self._declared.add(key)
             about = {"num_images": num, "num_terms": self.num_terms, **declaration(trainer, real)}

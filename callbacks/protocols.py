@@ -54,8 +54,11 @@ class Classifies(Protocol):
 class BoundsLikelihood(Protocol):
     """Bounds the likelihood of images."""
 
-    def bits_per_dimension(self, batch: Batch, *, num_terms: int, generator: Generators = None) -> Tensor:
-        """Upper bound [B] on the negative log-likelihood in bits per dimension, from `num_terms` terms per image."""
+    def bits_by_term(self, batch: Batch, *, num_terms: int, generator: Generators = None) -> dict[str, Tensor]:
+        """The parts of an upper bound on the negative log-likelihood, in bits per dimension [B] each; their sum is the bound.
+
+        What takes many terms (a diffusion chain) is estimated from `num_terms` of them per image.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from datamodules.batch import Batch
 from lightning_modules.base import Model, num_rows
 from lightning_modules.diffusion import parameterizations, samplers, schedules, timesteps, weightings
-from lightning_modules.diffusion.bound import bits_per_dimension
+from lightning_modules.diffusion.bound import bits_by_term
 from lightning_modules.diffusion.guidance import ClassifierFreeGuidance
 from lightning_modules.diffusion.noise import Generators, randn
 
@@ -92,9 +92,9 @@ class DDPM(Model):
         return (self.parameterization.eps(output, x_t, alpha, sigma) - eps).square().flatten(1).mean(1)
 
     @torch.no_grad()
-    def bits_per_dimension(self, batch: Batch, *, num_terms: int = 20, generator: Generators = None) -> Tensor:
-        """The variational bound [B] on the negative log-likelihood of 8-bit images, in bits per dimension."""
-        return bits_per_dimension(self.denoiser(batch, guidance=1.0), batch["image"], self.schedule, num_terms, generator)
+    def bits_by_term(self, batch: Batch, *, num_terms: int = 20, generator: Generators = None) -> dict[str, Tensor]:
+        """The variational bound on the negative log-likelihood of 8-bit images, in bits per dimension [B], by its parts."""
+        return bits_by_term(self.denoiser(batch, guidance=1.0), batch["image"], self.schedule, num_terms, generator)
 
     def sampling_settings(self) -> dict[str, Any]:
         """How `sample` draws, for the declaration that stands beside a metric."""

@@ -36,6 +36,8 @@ def _yardstick(comparison: Comparison, key: str) -> str:
     floors = [floor for run in comparison.runs if (floor := run.last(f"{split}/real_floor_{measure}")) is not None]
     if floors:
         return f"Real images against other real images: {sum(floors) / len(floors):.4g}."
+    if measure == "bits_per_dim":
+        return _bits_by_term(comparison, f"{split}/bits_by_term/")
     judged = {
         row[1]
         for run in comparison.runs
@@ -44,6 +46,17 @@ def _yardstick(comparison: Comparison, key: str) -> str:
         if row[0] == "judge on real images"
     }
     return f"On real images the judge is right in {min(judged):.1%} of cases." if judged else ""
+
+
+def _bits_by_term(comparison: Comparison, prefix: str) -> str:
+    """Say where the bits go, group by group: part of a difference can be the width of the last step, which the schedule sets."""
+    shares = []
+    for group in comparison.groups:
+        terms = {key: group.values(key).values() for run in group.runs for key in run.scalars if key.startswith(prefix)}
+        means = [f"{key.removeprefix(prefix)} {sum(values) / len(values):.2f}" for key, values in terms.items() if values]
+        if means:
+            shares.append(f"{group.label}: {' + '.join(means)}")
+    return f"Where the bits go, {'; '.join(shares)}." if shares else ""
 
 
 def draw_loss_by_noise(comparison: Comparison, keys: list[str]) -> Drawn | None:

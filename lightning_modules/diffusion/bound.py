@@ -15,14 +15,20 @@ NUM_BINS = 256
 def bits_per_dimension(
     denoiser: Denoiser, x0: Tensor, schedule: Schedule, num_terms: int, generator: Generators = None
 ) -> Tensor:
-    """Bits [B] per dimension that the chain of T steps needs for `x0` [B, ...], of 256 levels in [-1, 1].
+    """Bits [B] per dimension that the chain needs for `x0` [B, ...]: the sum of `bits_by_term`."""
+    return torch.stack([*bits_by_term(denoiser, x0, schedule, num_terms, generator).values()]).sum(0)
 
-    The bound is L_T + L_{T-1} + ... + L_1 + L_0, with the posterior's variance in every step. Of the T - 1 terms in
-    the middle, `num_terms` per image are evaluated and weighted so that the estimate has no bias; with
-    num_terms >= T - 1 each is, once. They are taken at even distances (from one random offset per image) in
-    log(1 + SNR), in which the terms of data with unit variance are equal.
 
-    generator: as in `noise.randn`. The chain of a schedule without steps has 1000.
+def bits_by_term(
+    denoiser: Denoiser, x0: Tensor, schedule: Schedule, num_terms: int, generator: Generators = None
+) -> dict[str, Tensor]:
+    """Bits [B] per dimension that the T-step chain with the posterior's variance needs for `x0` [B, ...] of 256 levels in [-1, 1].
+
+    The bound is L_T ("prior") + L_{T-1} + ... + L_1 ("chain") + L_0 ("decoder": the last step, whose width the schedule sets). Of the
+    T - 1 terms of the chain, `num_terms` per image are evaluated and weighted so that the estimate has no bias; with
+    num_terms >= T - 1 each is, once. They are taken at even distances (from one random offset per image) in log(1 + SNR), in
+    which the terms of data with unit variance are equal.
+    `generator` as in `noise.randn`. The chain of a schedule without steps has 1000.
     """
     num_steps = schedule.num_steps or CONTINUOUS_STEPS
     if num_steps < 2 or num_terms < 1:
@@ -39,11 +45,13 @@ def bits_per_dimension(
 
     first = torch.zeros(len(x0), dtype=torch.long)
     posterior_std = sigma[0] / sigma[1] * (sigma[1] ** 2 - (alpha[1] / alpha[0] * sigma[0]) ** 2).sqrt()
-    nats = _prior(x0, alpha[-1].item(), sigma[-1].item()) - _log_bin(x0, x0_hat(first), posterior_std.item())
+    decoder = -_log_bin(x0, x0_hat(first), posterior_std.item())
+    chain = torch.zeros_like(decoder)
     for k, weight in zip(*_terms(snr, len(x0), num_terms, generator), strict=True):
         error = (x0 - x0_hat(k)).square().flatten(1).sum(1)  # B
-        nats = nats + (weight * (snr[k - 1] - snr[k]) / 2).to(x0) * error
-    return nats / (x0[0].numel() * math.log(2))
+        chain = chain + (weight * (snr[k - 1] - snr[k]) / 2).to(x0) * error
+    nats = {"prior": _prior(x0, alpha[-1].item(), sigma[-1].item()), "chain": chain, "decoder": decoder}
+    return {term: value / (x0[0].numel() * math.log(2)) for term, value in nats.items()}
 
 
 def _terms(snr: Tensor, batch: int, num_terms: int, generator: Generators) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,7 @@ def test_a_missing_method_is_named():
 
     for callback, method in (
         (SampleGrid(), r"sample\(\)"),
-        (BitsPerDim(), r"bits_per_dimension\(\)"),
+        (BitsPerDim(), r"bits_by_term\(\)"),
         (LossByNoise(), r"loss_at\(\) and noising\(\) and denoising_path\(\)"),
     ):
         with pytest.raises(ValueError, match=f"{type(callback).__name__} asks Silent for {method}, which it has not"):
@@ -133,9 +133,9 @@ def test_sample_grid_has_a_class_in_each_column_and_the_same_noise_each_time():
     labels = torch.arange(18) % 6 % 4
     generators = [torch.Generator().manual_seed(i) for i in range(18)]
     images = to_uint8(TinyModel().sample({"image": torch.empty(18, 1, 8, 8), "label": labels}, generator=generators))
-    cell = 8 * 8 + 2
+    cell = 8 * 8 + 6
     for row, column in ((0, 0), (1, 3), (2, 5)):
-        shown = first[row * cell + 2 : (row + 1) * cell : 8, column * cell + 2 : (column + 1) * cell : 8, 0]
+        shown = first[row * cell + 6 : (row + 1) * cell : 8, column * cell + 6 : (column + 1) * cell : 8, 0]
         assert (shown == images[6 * row + column, 0].numpy()).all()
     names = "top left, top right, bottom left, bottom right, top left, top right"
     assert record.images[0][2] == f"step 10; columns: {names}"
@@ -177,12 +177,14 @@ def test_bits_per_dim_is_the_mean_over_the_images():
     record, data = validate(BitsPerDim(num_images=300, num_terms=7, batch_size=64)), TinyData()
     expected = data.images("validation").mean() / 127.5 - 1 + 7
     assert record.values("val/bits_per_dim")[0][1] == pytest.approx(expected, rel=1e-5)
+    assert record.values("val/bits_by_term/pixels")[0][1] == pytest.approx(expected - 7, rel=1e-4)
+    assert record.values("val/bits_by_term/terms")[0][1] == 7
     about = record.about["val/bits_per_dim"][0]
     assert (about["num_images"], about["num_terms"], about["split"]) == (200, 7, "validation")
 
     class Broken(TinyModel):
-        def bits_per_dimension(self, batch, **arguments):
-            return torch.full((len(batch["image"]),), float("inf"))
+        def bits_by_term(self, batch, **arguments):
+            return {"all": torch.full((len(batch["image"]),), float("inf"))}
 
     with pytest.raises(ValueError, match="BitsPerDim: the bound of Broken is inf"):
         validate(BitsPerDim(), model=Broken())

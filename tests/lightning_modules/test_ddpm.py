@@ -95,7 +95,7 @@ def test_sampling_and_metrics_leave_the_global_generator_alone():
     model.sample(batch, generator=one_each)
     model.denoising_path(batch, generator=one_each, num_frames=3)
     model.loss_at(batch, torch.tensor([0.2, 0.9]), generator=one_each)
-    model.bits_per_dimension(batch, num_terms=2, generator=one_each)
+    model.bits_by_term(batch, num_terms=2, generator=one_each)
     assert torch.equal(before, torch.get_rng_state())
 
 
