@@ -92,6 +92,7 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
         raise Mistake(f"--out {folder} already holds a run; choose another folder")
     if not quiet:
         say_once(settle_wandb_mode()[1])
+        warn_of_a_busy_machine()
     line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=folder,
                        command=["practicum", "fit", *arguments], facts=known,
                        callbacks=[TrainingProgress(request.experiment, quiet), LastCheckpoint(checkpoint, timedelta(minutes=5))])
@@ -253,6 +254,13 @@ def load_runs_below(folder: Path) -> list:
 def say_once(sentence: str) -> None:
     """Prints a sentence to stderr, the first time in this process."""
     print(sentence, file=sys.stderr)
+
+
+def warn_of_a_busy_machine() -> None:
+    """Threads that wait for each other are several times slower where another program holds one of the cores."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if not torch.cuda.is_available() and torch.get_num_threads() > 1 and load > 0.5 * cores:
+        say_once(f"other programs keep this machine busy (load {load:.1f} on {cores} cores): OMP_NUM_THREADS=1 may be several times faster")
 
 
 def describe_device() -> str:
