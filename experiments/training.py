@@ -266,7 +266,8 @@ def warn_of_a_busy_machine() -> None:
 def describe_device() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def calm_libraries() -> None:

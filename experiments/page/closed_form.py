@@ -47,6 +47,21 @@ class Error:
     colour: str | None  # of the group that uses the schedule; None for a schedule shown for comparison
 
 
+def first_step_is_a_guess(comparison: Comparison) -> list[str]:
+    """Return the groups that predict eps with a schedule that ends below an alpha-bar of 1e-6."""
+    import torch
+
+    found = []
+    for group in comparison.groups:
+        arguments = group.runs[0].config.get("model", {}).get("init_args", {})
+        spec, predicted = arguments.get("schedule"), arguments.get("parameterization") or {}
+        if spec and str(predicted.get("class_path", "")).endswith(".Eps"):
+            alpha, _ = _built(spec)(torch.ones(1, dtype=torch.float64))
+            if alpha.item() ** 2 < 1e-6:
+                found.append(group.label)
+    return found
+
+
 def schedule_curves(comparison: Comparison) -> list[Curve]:
     """Return one curve for each distinct schedule of the runs."""
     import torch

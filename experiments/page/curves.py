@@ -5,6 +5,12 @@ from experiments.page.charts import Drawn, axis, chart, dots, lines, side_by_sid
 from experiments.page.groups import Comparison, seed
 from experiments.page.metrics import metrics_of
 
+_GUESS = (
+    "{}: at the end of this schedule almost no signal is left, and predicted noise says almost nothing of the image there. The first "
+    "step starts from a guess (the first column of “How noise leaves”), and the fewer the steps, the more of it stays. This is the "
+    "schedule together with eps prediction; v prediction has no such step."
+)
+
 
 def draw_curves(comparison: Comparison, keys: list[str]) -> Drawn | None:
     html, numbers = "", {}
@@ -56,7 +62,10 @@ def _bits_by_term(comparison: Comparison, prefix: str) -> str:
         means = [f"{key.removeprefix(prefix)} {sum(values) / len(values):.2f}" for key, values in terms.items() if values]
         if means:
             shares.append(f"{group.label}: {' + '.join(means)}")
-    return f"Where the bits go, {'; '.join(shares)}." if shares else ""
+    if not shares:
+        return ""
+    chain = " The decoder is the last step; its width is set by the schedule, not learned." if "decoder" in shares[0] else ""
+    return f"Where the bits go, {'; '.join(shares)}.{chain}"
 
 
 def draw_loss_by_noise(comparison: Comparison, keys: list[str]) -> Drawn | None:
@@ -102,7 +111,9 @@ def draw_fewer_steps(comparison: Comparison, keys: list[str]) -> Drawn | None:
                 "Fréchet distance, " + ("by number of steps" if steps else "by skipped share"),
             )
             numbers[key] = drawn
-    return Drawn(side_by_side(html), numbers) if html else None
+    guessed = closed_form.first_step_is_a_guess(comparison)
+    note = f'<p class="note">{_GUESS.format(", ".join(guessed))}</p>' if guessed else ""
+    return Drawn(side_by_side(html) + note, numbers) if html else None
 
 
 def _table_curves(comparison: Comparison, key: str) -> dict[str, dict[int, list[tuple[float, float]]]]:

@@ -12,8 +12,11 @@ from experiments.page.metrics import metrics_of
 def draw_runs(comparison: Comparison, keys: list[str]) -> Drawn | None:
     """One row a run; of the settings only those that differ."""
     metrics = metrics_of(comparison)
-    head = ["group", *comparison.differing, "seed", *[metric.name for metric in metrics], "steps", "minutes", "run"]
-    numeric = {head.index("seed"), *range(len(comparison.differing) + 2, len(head) - 1)}
+    alone = len(comparison.differing) == 1  # then the group's label says it
+    differing = [] if alone else comparison.differing
+    group_head = comparison.differing[0] if alone else "group"
+    head = [group_head, *differing, "seed", *[metric.name for metric in metrics], "steps", "minutes", "run"]
+    numeric = {head.index("seed"), *range(len(differing) + 2, len(head) - 1)}
     rows, numbers = [], []
     for group in comparison.groups:
         for run in group.runs:
@@ -23,7 +26,7 @@ def draw_runs(comparison: Comparison, keys: list[str]) -> Drawn | None:
             rows.append(
                 [
                     f'<span class="dot" style="--group:var(--{group.index % 8})"></span>{escape(group.label)}',
-                    *[escape(short(group.settings.get(name))) for name in comparison.differing],
+                    *[escape(short(group.settings.get(name))) for name in differing],
                     str(seed(run)),
                     *[_cell(value) for value in values],
                     str(num_steps(run)),

@@ -340,3 +340,28 @@ def test_log_ticks_name_few_numbers():
         "5",
     ]
     assert log_ticks(1e-6, 1)["ticktext"][1] == "10<sup>-6</sup>"
+
+
+def test_eps_with_a_schedule_that_ends_in_noise_is_explained(tmp_path):
+    runs = write_sweep(tmp_path / "runs", seeds=(0,))
+    assert "starts from a guess" not in write_page(load_runs(runs), tmp_path / "unknown").read_text()
+    for config in runs.glob("*/config.yaml"):
+        content = config.read_text()
+        assert "optimizer:" in content
+        config.write_text(content.replace(
+            "    optimizer:", "    parameterization: {class_path: lightning_modules.diffusion.parameterizations.Eps}\n    optimizer:", 1))
+    text = write_page(load_runs(runs), tmp_path / "eps").read_text()
+    assert "cosine: at the end of this schedule almost no signal is left" in text
+    assert closed_form.first_step_is_a_guess(compare(load_runs(runs))) == ["cosine"]
+
+
+def test_where_the_bits_go_stands_below_them(tmp_path):
+    runs = write_sweep(tmp_path / "runs", seeds=(0, 1))
+    for number, record in enumerate(sorted(runs.glob("*/metrics.jsonl"))):
+        with record.open("a") as file:
+            for term, value in (("chain", 1.0 + number), ("decoder", 2.0)):
+                file.write(json.dumps({"step": 2000, "epoch": 9, "time": 1.0, f"val/bits_by_term/{term}": value}) + "\n")
+    text = write_page(load_runs(runs), tmp_path / "page").read_text()
+    sorted_runs = [record.parent.name for record in sorted(runs.glob("*/metrics.jsonl"))]
+    assert sorted_runs[0].startswith("synthetic_Cosine")
+    assert "linear: chain 3.50 + decoder 2.00; cosine: chain 1.50 + decoder 2.00. The decoder is the last step" in text
