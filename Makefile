@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/practicum compare noise_schedules_digits
 
 test: setup
-	WANDB_MODE=offline $(BIN)/python -m pytest -n 2 --dist loadgroup
+	WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: setup
 	$(BIN)/ruff check .

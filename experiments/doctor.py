@@ -194,7 +194,8 @@ def answers(url: str) -> bool:
 
 def reachable(name: str, url: str, answer: Future[bool], key: bool) -> list[Finding]:
     text = f"{url} {'answers' if answer.result() else 'does not answer'}; {'a key' if key else 'no key'}"
-    return [Finding("reachable", name, text)]
+    remedy = "" if answer.result() else "built-in and cached data, mirrors and offline runs work without it"
+    return [Finding("reachable", name, text, remedy)]
 
 
 def settings(hub: bool, wandb: bool) -> list[Finding]:
