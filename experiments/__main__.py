@@ -42,6 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if os.environ.get("PRACTICUM_TRACEBACK") or error.filename is None:
+            raise
+        print(f"practicum {verb}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"practicum {verb}: interrupted", file=sys.stderr)
         return 130

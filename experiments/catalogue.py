@@ -1,10 +1,13 @@
 """What there is: experiments, data sets, sweeps and figures, found by glob and described by their own first lines. Imports no torch."""
 
+import argparse
 import ast
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
@@ -16,6 +19,16 @@ NOT_EXPERIMENTS = ("defaults",)
 
 class Mistake(ValueError):
     """A user's mistake: one line that says what, where and the remedy. The command line prints it and exits with code 2."""
+
+
+class Arguments(argparse.ArgumentParser):
+    """An argparse parser whose mistakes are one line, with the nearest flag, and without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        if match := re.match(r"unrecognized arguments: (-\S+)", message):
+            flag = match[1].split("=")[0]
+            raise Mistake(f"unknown flag {flag}; {nearest(flag, self._option_string_actions)}")
+        raise Mistake(f"{message} (`{self.prog} --help` says more)")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """`practicum compare FILE`: a sweep, then the page that compares its trials."""
 
-import argparse
 from pathlib import Path
 
+from experiments.catalogue import Arguments
 from experiments.dashboard import write_page
 from experiments.runs import load_runs
 from experiments.sweeps import Sweep, run_trials
@@ -10,7 +10,7 @@ from experiments.sweeps import Sweep, run_trials
 
 def main(arguments: list[str]) -> int:
     """The verb `compare`; the exit code is 1 if a trial failed."""
-    parser = argparse.ArgumentParser(prog="practicum compare", description=__doc__)
+    parser = Arguments(prog="practicum compare", description=__doc__)
     parser.add_argument("file", metavar="FILE", help="a sweep of `practicum list`, or a path to a W&B sweep YAML")
     parser.add_argument("--workers", type=int, help="trials at a time (default: one per core)")
     parser.add_argument("--out", type=Path, help="folder of the sweep and of the page (default: runs/SWEEP)")

@@ -1,6 +1,5 @@
 """`practicum report`: one list of panels becomes a local HTML page that needs no network, and a W&B workspace."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from experiments.catalogue import Arguments
 from experiments.page.charts import finite
 from experiments.page.groups import Comparison, compare, num_steps
 from experiments.page.panels import Drawn, Panel, draw_panels
@@ -19,7 +19,7 @@ from experiments.runs import Run, find_run, load_runs, runs_root, write_atomical
 
 def main(argv: list[str]) -> int:
     """Read the runs named on the command line and write the page; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="practicum report", description="One page (HTML, no network) that compares runs.")
+    parser = Arguments(prog="practicum report", description="One page (HTML, no network) that compares runs.")
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders, or folders that hold runs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where index.html goes (default: report/ beside the runs)")
     parser.add_argument("--title", default="", help="the page's headline")

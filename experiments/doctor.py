@@ -5,7 +5,6 @@ No key is ever printed, only whether there is one.
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from experiments.catalogue import entries, read_yaml
+from experiments.catalogue import Arguments, entries, read_yaml
 from experiments.runs import runs_root
 from experiments.wandb_mode import TIMEOUT, find_key
 from experiments.wandb_mode import host as wandb_host
@@ -244,7 +243,7 @@ def show(findings: list[Finding]) -> None:
 
 def main(arguments: list[str]) -> int:
     """The verb `doctor`: 0 if there is no fault, else 1."""
-    parser = argparse.ArgumentParser(prog="practicum doctor", description=(__doc__ or "").split("\n")[0])
+    parser = Arguments(prog="practicum doctor", description=(__doc__ or "").split("\n")[0])
     parser.parse_args(arguments)
     findings = examine()
     show(findings)

@@ -1,13 +1,12 @@
 """`practicum list`: what there is, one line each."""
 
-import argparse
 
-from experiments.catalogue import FOLDERS, entries
+from experiments.catalogue import FOLDERS, Arguments, entries
 
 
 def main(arguments: list[str]) -> int:
     """Prints every experiment, data set, sweep and figure with the first line of its file."""
-    parser = argparse.ArgumentParser(prog="practicum list", description=__doc__)
+    parser = Arguments(prog="practicum list", description=__doc__)
     parser.parse_args(arguments)
     for kind in FOLDERS:
         found = entries(kind)

@@ -3,9 +3,11 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from experiments.catalogue import Mistake, nearest
 
@@ -46,6 +48,20 @@ def one_line(error: Exception, parser: ArgumentParser, arguments: list[str]) -> 
         names = " or ".join(dict.fromkeys(a or b for a, b in wanted if (a or b) not in ("path", "dot")))
         return Mistake(f"{key}: expected {names or 'another type'}, found {value!r}")
     return Mistake(" ".join(text.split())[:300])
+
+
+@contextmanager
+def said_by_constructors() -> Iterator[None]:
+    """Refusals of constructors come as their own words, not inside jsonargparse's report of the types it tried."""
+    try:
+        yield
+    except Mistake:
+        raise
+    except (ValueError, MisconfigurationException) as error:
+        cause: BaseException = error
+        while isinstance(cause.__cause__, (ValueError, MisconfigurationException)):
+            cause = cause.__cause__
+        raise Mistake(str(cause)) from error
 
 
 def expects_number(text: str) -> bool:

@@ -8,6 +8,7 @@ and dotted keys such as `data.image_size: 16`, which mean the same as on the com
 import json
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -84,9 +85,9 @@ class Request:
 
     def command_line(self, needed: Mapping[str, Path]) -> list[str]:
         """The arguments for LightningCLI: defaults, then the experiment, then the data set, then the flags."""
-        own = {key: value for key, value in self.yaml.items() if key not in ("data", "needs") and "." not in key}
+        own = deepcopy({key: value for key, value in self.yaml.items() if key not in ("data", "needs") and "." not in key})
         others = [part for flag, value in flag_pairs(self.dotted) if not flag.startswith("--data.")
-                  for part in (flag, *value)]
+                  if not (value == ["null"] and set_null(own, flag.removeprefix("--").split("."))) for part in (flag, *value)]
         return ["--config", str(DEFAULTS), "--config", json.dumps(with_runs(own, needed)), *self.data_arguments, *others]
 
     @property
@@ -109,6 +110,22 @@ def with_runs(value: Any, needed: Mapping[str, Path]) -> Any:
             raise Mistake(f"{value!r} is used but `needs:` does not name {match[1]}; add it: needs: [{match[1]}]")
         return str(needed[match[1]].resolve())
     return value
+
+
+def set_null(value: Any, path: list[str]) -> bool:
+    """Sets a key that a YAML holds inside a class's `init_args` to null; whether it is there.
+
+    jsonargparse takes `--model.network.num_classes null`, two classes deep, for the word "None".
+    """
+    key, *rest = path
+    if isinstance(value, dict) and key not in value and key in value.get("init_args", {}):
+        value = value["init_args"]
+    if not isinstance(value, dict) or key not in value:
+        return False
+    if rest:
+        return set_null(value[key], rest)
+    value[key] = None
+    return True
 
 
 def split_equals(arguments: list[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """`practicum sample RUN`: pictures from a finished run; what drew them is written into the PNG."""
 
-import argparse
 import json
 import math
 from pathlib import Path
@@ -13,14 +12,14 @@ from callbacks.extractors import load_run
 from callbacks.media import grid
 from callbacks.progress import track
 from callbacks.protocols import Samples, require
-from experiments.catalogue import Mistake, nearest
+from experiments.catalogue import Arguments, Mistake, nearest
 from experiments.runs import find_run
 from lightning_modules.diffusion.samplers import Sampler
 
 
 def main(arguments: list[str]) -> int:
     """The verb `sample`."""
-    parser = argparse.ArgumentParser(prog="practicum sample", description=__doc__)
+    parser = Arguments(prog="practicum sample", description=__doc__)
     parser.add_argument("run", help="a run folder, NAME/ID, or NAME for its latest run")
     parser.add_argument("--label", help="class, by number or name (default: all classes in turn)")
     parser.add_argument("--num", type=int, default=16, help="number of pictures (default: 16)")
@@ -32,6 +31,10 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_args(arguments)
     if asked.num < 1:
         raise Mistake(f"--num {asked.num}: ask for one picture at least")
+    if asked.steps is not None and asked.steps < 1:
+        raise Mistake(f"--steps {asked.steps}: take one step at least")
+    if asked.out is not None and asked.out.suffix.lower() != ".png":
+        raise Mistake(f"--out {asked.out}: the picture is a PNG; give a name such as {asked.out}.png")
 
     folder = find_run(asked.run)
     status = json.loads((folder / "status.json").read_text())

@@ -16,7 +16,6 @@ only what is not finished yet. This module imports no torch: only the workers do
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import json
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
-from experiments.catalogue import FOLDERS, Mistake, find, nearest, read_yaml
+from experiments.catalogue import FOLDERS, Arguments, Mistake, find, nearest, read_yaml
 from experiments.request import as_flag
 from experiments.runs import load_runs, new_id, runs_root, scrub, write_atomically
 from experiments.wandb_mode import settle_wandb_mode
@@ -376,7 +375,7 @@ def duration(seconds: float) -> str:
 
 def main(arguments: list[str]) -> int:
     """The verb `sweep`: 0 if all trials finished, 1 if one failed."""
-    parser = argparse.ArgumentParser(prog="practicum sweep", description=(__doc__ or "").split("\n")[0])
+    parser = Arguments(prog="practicum sweep", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", help="a sweep of `practicum list`, or a path to a W&B sweep YAML")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: the number of cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/<its name>)")

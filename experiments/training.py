@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningCLI
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.training_progress import TrainingProgress
 from experiments.catalogue import Mistake
-from experiments.mistakes import one_line
+from experiments.mistakes import one_line, said_by_constructors
 from experiments.record import RunRecord, WandbRecord
 from experiments.request import Request, split_equals
 from experiments.runs import find_run, load_runs, new_run_folder, runs_root
@@ -56,7 +56,8 @@ class CommandLine(LightningCLI):
 
     def instantiate_classes(self) -> None:
         if not self.parse_only:
-            super().instantiate_classes()
+            with said_by_constructors():
+                super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         record = RunRecord(self.folder, experiment=self.experiment, command=self.command,
@@ -86,16 +87,22 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
     check(request)
     known = facts(parse_data(request))
     needed = fit_missing(request, quiet)
+    mode = settle_wandb_mode()[1]
     folder = out or request.out or new_run_folder(runs_root(), request.experiment)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if checkpoint.exists():
         raise Mistake(f"--out {folder} already holds a run; choose another folder")
+    try:
+        line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=folder,
+                           command=["practicum", "fit", *arguments], facts=known,
+                           callbacks=[TrainingProgress(request.experiment, quiet), LastCheckpoint(checkpoint, timedelta(minutes=5))])
+    except Mistake:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
     if not quiet:
-        say_once(settle_wandb_mode()[1])
+        say_once(mode)
         warn_of_a_busy_machine()
-    line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=folder,
-                       command=["practicum", "fit", *arguments], facts=known,
-                       callbacks=[TrainingProgress(request.experiment, quiet), LastCheckpoint(checkpoint, timedelta(minutes=5))])
     run_stage(line, "fit")
     return folder
 
@@ -219,7 +226,8 @@ def facts(data: Namespace) -> dict[str, int]:
     """channels, image_size, num_classes, ... of the data set, as its DataModule reports them without decoding."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
-    module = parser.instantiate_classes(Namespace(data=data)).data
+    with said_by_constructors():
+        module = parser.instantiate_classes(Namespace(data=data)).data
     module.prepare_data()
     return module.facts()
 

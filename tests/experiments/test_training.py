@@ -49,6 +49,14 @@ MISTAKES = [
     (["sweep", "no_such_sweep"], ["no_such_sweep"]),
     (["report", "no_such_run"], ["no_such_run"]),
     (["compare", "noise_schedule_digits"], ["noise_schedules_digits"]),
+    (["fit", "classifier", "--data", "digits", "--data.channels", "2"], ["fit: channels: 2"]),
+    (["fit", "classifier", "--data", "digits", "--out", "/dev/null/run"], ["/dev/null/run"]),
+    (["sample", "classifier", "--guidence", "3"], ["--guidence", "--guidance"]),
+    (["sample", "classifier", "--steps", "0"], ["--steps 0"]),
+    (["sample", "classifier", "--out", "picture"], ["picture.png"]),
+    (["sweep", "--wrokers", "2", "noise_schedules_digits"], ["--wrokers", "--workers"]),
+    (["report"], ["RUNS"]),
+    (["list", "everything"], ["everything"]),
 ]
 
 
@@ -59,6 +67,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, named, capsys, tmp_pat
     assert len(lines) == 1, lines
     assert [name for name in named if name not in lines[0]] == [], lines[0]
     assert not list(tmp_path.glob("runs/*/*")), "a refused command leaves no run behind"
+
+
+def test_runs_that_cannot_be_written_are_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("PRACTICUM_RUNS", "/dev/null")
+    assert main(["fit", "classifier", "--data", "digits", *TINY]) == 2
+    assert capsys.readouterr().err.strip().startswith("practicum fit: /dev/null")
+
+
+def test_null_two_classes_deep():
+    config = training.check(Request.read(["ddpm_digits_linear", "--model.network.num_classes", "null"]))
+    assert config["model"]["init_args"]["network"]["init_args"]["num_classes"] is None
 
 
 BAD_YAML = {
