@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class LastCheckpoint(Callback):
-    """Writes `path` after validation, if `every` has passed since the last time, and when training ends.
+    """Writes `path` after validation, if `every` has passed since the last time, and when training ends or is interrupted.
 
     The file is replaced in one step: a reader, or a crash, finds the former checkpoint or the new one.
     """
@@ -24,6 +24,10 @@ class LastCheckpoint(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit" and trainer.global_step > 0:
+            self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         beside = self.path.with_suffix(f".{os.getpid()}.part")

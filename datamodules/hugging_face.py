@@ -211,7 +211,8 @@ class HuggingFaceData(lightning.LightningDataModule):
             held_out = round(validation * len(rows))
             if not 0 < held_out < len(rows):
                 raise ValueError(
-                    f"validation_split: a share of {validation} of {len(rows)} rows leaves no row on one side"
+                    f"validation_split: a share of {validation} of {len(rows)} rows leaves no row on one side;"
+                    " give more rows, or another share, such as --data.validation_split 0.5"
                 )
             order = _shuffled(rows)
             chosen["train"] = dataset, np.sort(order[held_out:])

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 from callbacks.extractors import load_run
 from callbacks.media import grid
 from callbacks.progress import track
-from callbacks.protocols import Samples, require
+from callbacks.protocols import Samples
 from experiments.catalogue import Arguments, Mistake, nearest
 from experiments.runs import find_run
 from lightning_modules.diffusion.samplers import Sampler
@@ -39,11 +39,17 @@ def main(arguments: list[str]) -> int:
     folder = find_run(asked.run)
     status = json.loads((folder / "status.json").read_text())
     model: Any = load_run(folder).eval().requires_grad_(False)
-    require(model, Samples, main)
+    draws = isinstance(model, Samples)
+    if not draws:
+        raise Mistake(f"run {asked.run}: a {type(model).__name__} draws no pictures; name a run of a generative model")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     if asked.sampler is not None:
         model.sampler = sampler_named(asked.sampler)
+    if asked.guidance is not None and not math.isfinite(asked.guidance):
+        raise Mistake(f"--guidance {asked.guidance}: give a number, for instance 2")
+    if asked.label is not None and not model.sampling_settings()["conditional"]:
+        raise Mistake(f"--label {asked.label}: run {asked.run} is not conditional; leave the flag out")
     if asked.guidance is not None:
         model.guidance = asked.guidance
     labels = labels_for(asked.label, status.get("classes", []), asked.num)
@@ -69,6 +75,9 @@ def sampler_named(name: str) -> Sampler:
     known = {kind.__name__.lower(): kind for kind in Sampler.__subclasses__()}
     wanted = name.lower().replace(" ", "").replace("_", "")
     if wanted not in known:
+        begin = [full for full in known if full.startswith(wanted)]
+        if len(begin) == 1:     # "euler a", "dpm"
+            return known[begin[0]]()
         raise Mistake(f"--sampler {name}: there is none of that name; {nearest(wanted, known)}")
     return known[wanted]()
 

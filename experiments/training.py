@@ -51,6 +51,9 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         follow_data(self.config.model, self.facts)
+        trainer = self.config.trainer
+        if isinstance(trainer.val_check_interval, int) and 0 < trainer.max_steps < trainer.val_check_interval:
+            trainer.val_check_interval = trainer.max_steps      # a run cut short is validated too, at its end
         self._dump_config()
         self.config_dump.pop("config", None)
 
@@ -60,6 +63,11 @@ class CommandLine(LightningCLI):
                 super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        if self.config_init.trainer.precision is None and torch.cuda.is_available():
+            kwargs["precision"] = "bf16-mixed"
+        self.config_init.trainer.callbacks = [*(self.config_init.trainer.callbacks or []), *self.more_callbacks]
+        trainer = super().instantiate_trainer(logger=False, default_root_dir=self.folder, enable_checkpointing=False,
+                                              enable_model_summary=False, enable_progress_bar=False, **kwargs)
         record = RunRecord(self.folder, experiment=self.experiment, command=self.command,
                            seed=self.config_dump.get("seed_everything"))
         record.log_config(self.config_dump)
@@ -70,11 +78,8 @@ class CommandLine(LightningCLI):
         if mode != "disabled":
             loggers.append(WandbRecord(self.folder, experiment=self.experiment))
             loggers[-1].log_config(self.config_dump)
-        if self.config_init.trainer.precision is None and torch.cuda.is_available():
-            kwargs["precision"] = "bf16-mixed"
-        self.config_init.trainer.callbacks = [*(self.config_init.trainer.callbacks or []), *self.more_callbacks]
-        return super().instantiate_trainer(logger=loggers, default_root_dir=self.folder, enable_checkpointing=False,
-                                           enable_model_summary=False, enable_progress_bar=False, **kwargs)
+        trainer.loggers = loggers
+        return trainer
 
 
 def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -> Path:
@@ -84,9 +89,9 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
     """
     calm_libraries()
     request = Request.read(arguments)
-    check(request)
+    config = check(request)
     known = facts(parse_data(request))
-    needed = fit_missing(request, quiet)
+    needed = fit_missing(request, config, quiet)
     mode = settle_wandb_mode()[1]
     folder = out or request.out or new_run_folder(runs_root(), request.experiment)
     checkpoint = folder / "checkpoints" / "last.ckpt"
@@ -110,13 +115,14 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
 def fit_needs(arguments: list[str]) -> dict[str, Path]:
     """Trains the experiments that a `fit` with these arguments stands on, unless finished runs are there."""
     request = Request.read(arguments)
-    check(request)
-    return fit_missing(request, quiet=True)
+    return fit_missing(request, check(request), quiet=True)
 
 
-def fit_missing(request: Request, quiet: bool) -> dict[str, Path]:
-    """The run folder of every needed experiment, by name."""
-    return {Request(need).experiment: fit_need(need, request, quiet) for need in request.needs}
+def fit_missing(request: Request, config: Mapping[str, Any], quiet: bool) -> dict[str, Path]:
+    """The run folder of every needed experiment, by name; one whose `run:NAME` a flag has taken out of the config is not trained."""
+    written, resolved = json.dumps(request.yaml), json.dumps(config, default=str)
+    return {name: Path(need) if f"run:{name}" in written and str(Path(need).resolve()) not in resolved else fit_need(need, request, quiet)
+            for need in request.needs for name in [Request(need).experiment]}
 
 
 def check(request: Request, known: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -158,14 +164,14 @@ def run_stage(line: CommandLine, stage: str) -> None:
     record = line.trainer.loggers[0]
     try:
         getattr(line.trainer, stage)(line.model, datamodule=line.datamodule)
-    except BaseException:
+    except BaseException as error:
         record.finalize("failed")
+        if isinstance(error, SystemExit) and line.trainer.interrupted:      # so Lightning ends a fit that Ctrl-C has stopped
+            raise KeyboardInterrupt from None
         raise
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
-    if line.trainer.interrupted:
-        raise KeyboardInterrupt
 
 
 def main_fit(arguments: list[str]) -> int:

@@ -37,6 +37,8 @@ class DDPM(Model):
         if isinstance(parameterization, parameterizations.Eps) and schedule(torch.ones(1))[0] == 0:
             raise ValueError(f"{schedule} ends in pure noise, from which eps says nothing of the image: "
                              "predict v or x0, --model.parameterization V")
+        if num_sampling_steps < 1:
+            raise ValueError(f"num_sampling_steps {num_sampling_steps}: sampling takes 1 step at least, for instance 50")
         self.network: Any = network
         self.schedule, self.image_size = schedule, image_size
         self.parameterization, self.timesteps, self.weighting = parameterization, timesteps, weighting

@@ -83,7 +83,7 @@ class UNet(nn.Module):
                  multipliers: Sequence[int] = (1, 2, 2), blocks_per_level: int = 1,
                  attention_levels: Sequence[int] = (), dropout: float = 0.0, patch: int = 1) -> None:
         super().__init__()
-        if width % 8:
+        if width < 8 or width % 8:
             raise ValueError(f"width {width} is not a multiple of 8 (group norm has 8 groups); try {8 * max(1, round(width / 8))}")
         self.channels, self.num_classes, self.patch = channels, num_classes, patch
         dim = 4 * width

@@ -239,7 +239,7 @@ def test_runs_are_found_by_path_name_and_id(tmp_path, monkeypatch):
         find_run("ddpm_digit")
     unfinished = new_run_folder(tmp_path, "vae")
     RunRecord(unfinished, experiment="vae").log_metrics({"a": 1.0}, 0)
-    with pytest.raises(ValueError, match=f"none of its runs is finished; name one: .*{unfinished.name}"):
+    with pytest.raises(ValueError, match=f"there is no latest finished one among its 1 runs; name one: .*{unfinished.name}"):
         find_run("vae")
     with pytest.raises(ValueError, match="no run folder there"):
         load_runs([tmp_path / "vae" / "nothing"])

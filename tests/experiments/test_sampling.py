@@ -85,3 +85,16 @@ def test_labels():
     assert labels_for("b", ["a", "b"], 2).tolist() == [1, 1]
     assert labels_for("1", ["a", "b"], 2).tolist() == [1, 1]
     assert torch.equal(labels_for(None, [], 3), torch.zeros(3, dtype=torch.long))
+
+
+def test_beginnings_of_names_are_enough_where_only_one_begins_so():
+    assert isinstance(sampler_named("Euler a"), samplers.EulerAncestral)
+    assert isinstance(sampler_named("dpm"), samplers.DPMSolverPP2M)
+    assert isinstance(sampler_named("euler"), samplers.Euler)
+
+
+def test_a_classifier_draws_no_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    folder = training.fit(["classifier", "--data", "digits", "--trainer.max_steps", "1"], out=tmp_path / "judge", quiet=True)
+    assert main(["sample", str(folder)]) == 2
+    assert "a Classifier draws no pictures" in capsys.readouterr().err

@@ -1,8 +1,11 @@
 """The verb `fit`: mistakes in one line, needed runs, data that nobody prepared, repeatable runs."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +198,38 @@ def test_help_answers_within_a_third_of_a_second_of_cpu():
     for arguments in (["--help"], ["list"], ["fitt"]):
         done = subprocess.run([sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, check=True)
         assert float(done.stdout.strip().splitlines()[-1]) < 0.3
+
+
+def test_a_run_cut_short_is_validated_at_its_end(tmp_path):
+    folder = training.fit(["classifier", "--data", "digits", "--trainer.max_steps", "3"], out=tmp_path / "short", quiet=True)
+    assert load_runs([folder])[0].last("val/accuracy") is not None
+
+
+def test_a_need_that_a_flag_has_made_superfluous_is_not_trained(tmp_path, capsys):
+    assert main(["fit", "ddpm_digits_linear", "--data.limit", "100", *TINY]) == 0     # TINY takes the callbacks out
+    assert "training it first" not in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "classifier").exists()
+
+
+def test_a_trainer_that_cannot_be_built_leaves_no_run(tmp_path, capsys):
+    assert main(["fit", "classifier", "--data", "digits", "--trainer.accelerator", "cudaa"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_ctrl_c_saves_a_checkpoint_and_exits_with_130(tmp_path):
+    environment = {**os.environ, "PRACTICUM_RUNS": str(tmp_path / "runs"), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "experiments", "fit", "classifier", "--data", "digits", "--out", str(tmp_path / "run"),
+               "--trainer.max_steps", "100000", "--trainer.log_every_n_steps", "1"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    record = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (record.is_file() and record.read_text().count("\n") > 3) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert "interrupted" in error.splitlines()[-1]
+    assert load_runs([tmp_path / "run"])[0].state == "interrupted"
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
