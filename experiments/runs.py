@@ -140,7 +140,9 @@ def find_run(spec: str | Path, root: str | Path | None = None) -> Path:
         if (found := latest(folder)) is not None:
             return found.resolve()
         if folder.is_dir() and (runs := sorted(child.name for child in folder.iterdir() if is_run(child))):
-            raise ValueError(f"run {str(spec)!r}: there is no latest finished one among its {len(runs)} runs; name one: {folder / runs[-1]}")
+            raise ValueError(
+                f"run {str(spec)!r}: there is no latest finished one among its {len(runs)} runs; name one: {folder / runs[-1]}"
+            )
     known = sorted({str(path.parent.relative_to(root)) for path in root.glob("*/*/status.json")})
     names = sorted({name.split(os.sep)[0] for name in known})
     near = difflib.get_close_matches(str(spec), names + known, n=3, cutoff=0.5)
