@@ -1,7 +1,8 @@
 """What the Trainer, the record, EMA, progress and the data module cost beside a bare PyTorch loop.
 
-Both sides train the same DDPM on 6,400 pictures of 16 px: same loss, optimiser, EMA and batches of 64; no epoch ends meanwhile. The bare loop gathers its batches from
-an array in memory by index. One process, one thread, interleaved, CPU time, minimum of rounds. The step is about 50 ms.
+Both sides train the same DDPM on 6,400 pictures of 16 px: same loss, optimiser, EMA and batches of 64; no epoch ends meanwhile.
+The bare loop gathers its batches from an array in memory by index.
+One process, one thread, interleaved, CPU time, minimum of rounds. The step is about 50 ms.
 
 Run alone: python -m tests.benchmarks.bench_training_step
 """

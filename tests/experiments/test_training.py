@@ -38,6 +38,7 @@ MISTAKES = [
     (["fit", "ddpm_digits_linear", "--model.schedul", "Cosine"], ["model.schedul", "schedule"]),
     (["fit", "ddpm_digits_linear", "--model.network.widht", "8"], ["model.network.widht", "width"]),
     (["fit", "ddpm_digits_linear", "--model.sampler", "DDIM", "--model.sampler.eta", "x"], ["eta", "float", "'x'"]),
+    (["fit", "ddpm_digits_linear", "--model.optimizer", "AdamWw"], ["model.optimizer", "'AdamWw'", "AdamW"]),
     (["fit", "ddpm_digits_linear", "--model.optimizer.lr=fast"], ["model.optimizer.lr", "float", "'fast'"]),
     (["fit", "ddpm_digits_linear", "--trainer.max_stepz", "5"], ["--trainer.max_stepz", "trainer.max_steps"]),
     (["fit", "ddpm_digits_linear", "--trainer.max_steps", "many"], ["trainer.max_steps", "int", "'many'"]),
