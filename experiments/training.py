@@ -3,11 +3,11 @@
 import json
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.training_progress import TrainingProgress
+from datamodules.sources import say_once
 from experiments.catalogue import Mistake
 from experiments.mistakes import one_line, said_by_constructors
 from experiments.record import RunRecord, WandbRecord
@@ -153,7 +154,7 @@ def evaluate(run: str, stage: str, flags: list[str]) -> Path:
     calm_libraries()
     status = json.loads((folder / "status.json").read_text())
     line = CommandLine(["--config", str(folder / "config.yaml"), *split_equals(flags)], experiment=status["experiment"],
-                       folder=folder, command=status.get("command", "").split())
+                       folder=folder, command=shlex.split(status.get("command", "")))
     line.model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     run_stage(line, stage)
     return folder
@@ -262,12 +263,6 @@ def recipe(config: Mapping[str, Any]) -> str:
 
 def load_runs_below(folder: Path) -> list:
     return load_runs([folder]) if any(folder.glob("*/status.json")) else []
-
-
-@cache
-def say_once(sentence: str) -> None:
-    """Prints a sentence to stderr, the first time in this process."""
-    print(sentence, file=sys.stderr)
 
 
 def warn_of_a_busy_machine() -> None:
