@@ -34,9 +34,9 @@ class HuggingFaceData(lightning.LightningDataModule):
     A subclass adds what stands beside the picture: `_arrays(split)` returns more arrays of N rows.
 
     Args:
-        path: A built-in name (digits), a folder (Parquet files, class folders of pictures, `save_to_disk`), or a Hub
-            id. With the environment variable PRACTICUM_DATA=DIR, a Hub id whose last part is a folder of DIR is read
-            from there.
+        path: A built-in name (digits), a folder (Parquet files, class folders of pictures, `save_to_disk`), a Hub id,
+            or a `Source` that makes its rows. With the environment variable PRACTICUM_DATA=DIR, a Hub id whose last
+            part is a folder of DIR is read from there.
         name: The configuration of a Hub data set that has several.
         revision: The branch, tag or commit of a Hub data set.
         columns: Our key -> the column's name, such as {image: img, label: fine_label}; else found by feature type.
@@ -56,7 +56,7 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        path: str,
+        path: str | sources.Source,
         name: str | None = None,
         revision: str | None = None,
         columns: dict[str, str] | None = None,
@@ -103,12 +103,17 @@ class HuggingFaceData(lightning.LightningDataModule):
     # What the data is -----------------------------------------------------------------------------------------------
 
     @property
+    def _called(self) -> str:
+        """The data set's name in errors: the path as it was given, or a source's title."""
+        return self.path if isinstance(self.path, str) else self.path.title
+
+    @property
     def title(self) -> str:
-        """The data set's short name, fit for a file's: from the built-in name, or the last part of the folder or Hub id."""
-        name = Path(self.path).name or Path(self.path).resolve().name
+        """The data set's short name, fit for a file's: a source's title, or the last part of the folder or Hub id."""
+        name = Path(self._called).name or Path(self._called).resolve().name
         return re.sub(r"[^a-z0-9.-]+", "_", name.lower()).strip("_.") or "data"
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, Any]:
         """What a network must know, without decoding a picture: channels and image_size."""
         return {"channels": self._shape[0], "image_size": self._shape[1]}
 
@@ -185,7 +190,7 @@ class HuggingFaceData(lightning.LightningDataModule):
     @cached_property
     def _chosen(self) -> "dict[str, tuple[datasets.Dataset, np.ndarray]]":
         """For train, validation and (where there is one) test: a split of the source, and which of its rows."""
-        source = sources.load(self.path, self.name, self.revision)
+        source = sources.load(self.path, self.name, self.revision, self.image_size)
         named = {"train": self.train_split, "test": self.test_split}
         validation = self.validation_split
         if validation is None:
@@ -196,7 +201,7 @@ class HuggingFaceData(lightning.LightningDataModule):
             if name not in source and split != "test":
                 share = "; or give a share of the training split, such as 0.1" if split == "validation" else ""
                 raise ValueError(
-                    f"{split}_split: {self.path} has no split {name!r}{sources.nearest(name, source)}"
+                    f"{split}_split: {self._called} has no split {name!r}{sources.nearest(name, source)}"
                     f" (it has: {', '.join(source)}{share})"
                 )
         chosen = {}
@@ -229,7 +234,7 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     def _split(self, split: str) -> "datasets.Dataset":
         if split not in self._splits:
-            raise ValueError(f"test_split: {self.path} has no split {self.test_split!r} (give --data.test_split NAME)")
+            raise ValueError(f"test_split: {self._called} has no split {self.test_split!r} (give --data.test_split NAME)")
         return self._splits[split]
 
     def _column(self, key: str, candidates: Sequence[str], kind: str) -> str:
@@ -238,14 +243,14 @@ class HuggingFaceData(lightning.LightningDataModule):
         column = self.columns.get(key)
         if column is not None and column not in names:
             raise ValueError(
-                f"columns: {self.path} has no column {column!r}{sources.nearest(column, names)}"
+                f"columns: {self._called} has no column {column!r}{sources.nearest(column, names)}"
                 f" (columns: {', '.join(names)})"
             )
         if column is not None:
             return column
         if not candidates:
             raise ValueError(
-                f"columns: {self.path} has no {kind} column (columns: {', '.join(names)});"
+                f"columns: {self._called} has no {kind} column (columns: {', '.join(names)});"
                 f" name it with --data.columns '{{{key}: NAME}}'"
             )
         return candidates[0]
@@ -256,7 +261,7 @@ class HuggingFaceData(lightning.LightningDataModule):
         column = self._column("image", [name for name, feature in features.items() if _holds_images(feature)], "image")
         if not _holds_images(features[column]):
             raise ValueError(
-                f"columns: {column!r} of {self.path} holds {features[column]}, not pictures or their bytes"
+                f"columns: {column!r} of {self._called} holds {features[column]}, not pictures or their bytes"
             )
         return column
 
@@ -276,11 +281,11 @@ class HuggingFaceData(lightning.LightningDataModule):
             return self.channels, self.image_size
         headers = decoded.headers(self._encoded("train"), self._image_column)
         if not headers:
-            raise ValueError(f"{self.path}: no picture of column {self._image_column!r} can be read")
+            raise ValueError(f"{self._called}: no picture of column {self._image_column!r} can be read")
         sizes = sorted({(header.width, header.height) for header in headers})
         if self.image_size is None and len(sizes) > 1:
             raise ValueError(
-                f"image_size: the pictures of {self.path} have several sizes ({sizes[0][0]}x{sizes[0][1]} to"
+                f"image_size: the pictures of {self._called} have several sizes ({sizes[0][0]}x{sizes[0][1]} to"
                 f" {sizes[-1][0]}x{sizes[-1][1]}); give one, such as --data.image_size 64"
             )
         channels = self.channels or (1 if all(header.gray for header in headers) else 3)

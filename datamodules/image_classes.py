@@ -18,7 +18,7 @@ class ImageClasses(HuggingFaceData):
 
     keys = ("image", "label")
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, Any]:
         """What a network must know, without decoding a picture: channels, image_size and num_classes."""
         return {**super().facts(), "num_classes": len(self.class_names)}
 
@@ -41,7 +41,7 @@ class ImageClasses(HuggingFaceData):
         named = [name for name in plain if name == "label"]
         column = self._column("label", typed or named or (plain if len(plain) == 1 else []), "label")
         if column not in typed + plain:
-            raise ValueError(f"columns: {column!r} of {self.path} holds {features[column]}, not classes")
+            raise ValueError(f"columns: {column!r} of {self._called} holds {features[column]}, not classes")
         return column
 
     @cached_property
@@ -73,7 +73,7 @@ class ImageClasses(HuggingFaceData):
             raise ValueError(
                 f"labels: {len(wrong)} of {len(label)} rows of the {split} split have no label in"
                 f" 0..{len(self._classes) - 1} (row {wrong[0]}: {values[wrong[0]]}); mend column"
-                f" {self._label_column!r} of {self.path}, or choose another column or split"
+                f" {self._label_column!r} of {self._called}, or choose another column or split"
             )
         return {"label": label[self._read(split).rows]}
 

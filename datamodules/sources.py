@@ -13,7 +13,8 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -34,17 +35,38 @@ SPLIT_FOLDERS = {
 }  # fmt: skip
 
 
-def load(path: str, name: str | None = None, revision: str | None = None) -> "dict[str, datasets.Dataset]":
-    """Load every split of a data set, pictures still encoded.
+class Source(ABC):
+    """A data set that is made, not found: goes where a path goes.
+
+    `title` is its short name, for files and errors.
+    """
+
+    title: str
+
+    @abstractmethod
+    def load(self, image_size: int | None) -> "Mapping[str, datasets.Dataset]":
+        """Split -> rows, pictures encoded; a split may be made when it is asked for.
+
+        `image_size` is the height and width in pixels that will be trained on, null the source's own choice.
+        """
+
+
+def load(
+    path: str | Source, name: str | None = None, revision: str | None = None, image_size: int | None = None
+) -> "Mapping[str, datasets.Dataset]":
+    """Load the splits of a data set, pictures still encoded.
 
     Args:
-        path: A built-in name, a folder, or a Hub id; a Hub id whose last part is a folder in the folder that the
-            environment variable PRACTICUM_DATA names is read from there.
+        path: A `Source`, a built-in name, a folder, or a Hub id; a Hub id whose last part is a folder in the folder that
+            the environment variable PRACTICUM_DATA names is read from there.
         name: The configuration of a Hub data set that has several.
         revision: The branch, tag or commit of a Hub data set.
+        image_size: What a source that draws its pictures should draw, in pixels; null is its own choice.
     """
+    if isinstance(path, Source):
+        return path.load(image_size)
     if path in BUILT_IN:
-        return BUILT_IN[path]()
+        return BUILT_IN[path](image_size)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return _load_folder(folder, name)
@@ -52,7 +74,10 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> "di
         raise ValueError(f"path: {path} is a file; give the folder that holds it")
     if path.startswith(("/", ".", "~")) or path.count("/") > 1 or "\\" in path or not folder.name:
         near = nearest(folder.name, _folders(folder.parent))
-        raise ValueError(f"path: no such folder {path!r}{near}; give a folder, a Hub id or a built-in name (digits)")
+        raise ValueError(
+            f"path: no such folder {path!r}{near}; give a folder, a Hub id or a built-in name"
+            f" ({', '.join(BUILT_IN)})"
+        )
     mirror = os.environ.get("PRACTICUM_DATA")
     if mirror:
         mirrored = Path(mirror).expanduser() / folder.name
@@ -222,7 +247,8 @@ def _digits() -> "dict[str, datasets.Dataset]":
     }
 
 
-BUILT_IN = {"digits": _digits}
+# Name -> what makes its splits at an image size (which digits, being scans, do not follow); imports nothing until called.
+BUILT_IN: "dict[str, Callable[[int | None], Mapping[str, datasets.Dataset]]]" = {"digits": lambda image_size: _digits()}
 
 
 def _folders(folder: Path) -> list[str]:
