@@ -111,7 +111,7 @@ def _load_folder(folder: Path, name: str | None) -> "dict[str, datasets.Dataset]
     import datasets
 
     try:
-        with _quiet():
+        with quiet():
             if saved:
                 loaded = datasets.load_from_disk(str(folder))
                 return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
@@ -186,7 +186,7 @@ def _load_hub(path: str, name: str | None, revision: str | None) -> "dict[str, d
     before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
     try:
         datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = offline
-        with _quiet():
+        with quiet():
             return dict(datasets.load_dataset(path, name, revision=revision))
     except Exception as error:  # network, cache and format errors of five libraries
         if offline:
@@ -248,7 +248,16 @@ def _digits() -> "dict[str, datasets.Dataset]":
 
 
 # Name -> what makes its splits at an image size (which digits, being scans, do not follow); imports nothing until called.
-BUILT_IN: "dict[str, Callable[[int | None], Mapping[str, datasets.Dataset]]]" = {"digits": lambda image_size: _digits()}
+def _scenes(image_size: int | None) -> "Mapping[str, datasets.Dataset]":
+    from datamodules.scenes.dataset import Scenes  # which imports this module
+
+    return Scenes().load(image_size)
+
+
+BUILT_IN: "dict[str, Callable[[int | None], Mapping[str, datasets.Dataset]]]" = {
+    "digits": lambda image_size: _digits(),
+    "scenes": _scenes,
+}
 
 
 def _folders(folder: Path) -> list[str]:
@@ -266,7 +275,7 @@ def _line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No log lines (what matters is raised), and no bars of `datasets` where there is no terminal to draw them on."""
     import datasets
 
