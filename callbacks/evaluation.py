@@ -29,7 +29,8 @@ class Evaluation(Callback):
     validation of a fit alone. A fit that ends at `max_steps` between two validations gets one more there.
     """
 
-    protocols: ClassVar[tuple[type, ...]] = ()
+    protocols: ClassVar[tuple[type, ...]] = ()  # what it asks of the model
+    of_data: ClassVar[tuple[str, ...]] = ("labels", "class_names")  # what it asks of the datamodule, beside images
 
     def __init__(self, only_last: bool = False) -> None:
         self.only_last = only_last
@@ -42,11 +43,11 @@ class Evaluation(Callback):
         for protocol in self.protocols:
             require(pl_module, protocol, self)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        for name in ("images", "labels", "class_names", "fingerprint", "title"):
+        for name in ("images", "fingerprint", "title", *self.of_data):
             if not hasattr(type(data), name):
                 raise ValueError(
                     f"{type(self).__name__} needs a datamodule with `{name}`, which {type(data).__name__} has not: "
-                    "take datamodules.image_classes.ImageClasses, or leave the callback out"
+                    "take another of datamodules (ImageClasses has labels, ImageCaptions captions), or leave the callback out"
                 )
 
     def on_train_batch_end(
@@ -99,7 +100,9 @@ class RealImages:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         images = data.images(split)
         order = np.random.default_rng(0).permutation(len(images))
-        return cls(split, data.title, data.fingerprint, list(data.class_names), images, data.labels(split), order)
+        labels = data.labels(split) if hasattr(type(data), "labels") else np.zeros(len(images), dtype=np.int64)
+        names = list(getattr(data, "class_names", []))
+        return cls(split, data.title, data.fingerprint, names, images, labels, order)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -113,6 +116,10 @@ class RealImages:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self._images.shape[1:]
+
+    def rows(self, num: int) -> NDArray[np.int64]:
+        """int64 [num]: which rows of the split the first `num` images are."""
+        return self._order[:num]
 
     def images(self, start: int, stop: int) -> Tensor:
         """Images `start` to `stop` of the order as float32 [B, C, H, W] in [-1, 1]."""

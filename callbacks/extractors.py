@@ -86,7 +86,7 @@ class Inception(Extractor):
 
     def __init__(self, weights: str | Path | None = None) -> None:
         cached = Path(torch.hub.get_dir()) / "checkpoints" / self.URL.rsplit("/", 1)[1]
-        self.weights = _existing(
+        self.weights = existing(
             cached if weights is None else weights,
             f"fetch them once with `curl -L --create-dirs -o {cached} {self.URL}`, or measure with another extractor",
         )
@@ -137,7 +137,7 @@ class Timm(Extractor):
         mean: float | list[float] | None = None,
         std: float | list[float] | None = None,
     ) -> None:
-        checked = None if weights is None else _existing(weights, "give the path of the weights")
+        checked = None if weights is None else existing(weights, "give the path of the weights")
         import timm  # after the check, as it takes seconds
 
         if not timm.is_model(model):
@@ -227,10 +227,10 @@ class Classifier(Extractor):
     preprocessing = "none"
 
     def __init__(self, run: str | Path) -> None:
-        self.run = _existing(
+        self.run = existing(
             run, "train it first with `practicum fit classifier --data ...` and give the folder of its run"
         )
-        _existing(
+        existing(
             self.run / "checkpoints" / "last.ckpt", "the run has not finished; train it again or take another one"
         )
 
@@ -307,7 +307,7 @@ def _filled(network: nn.Module, path: Path) -> nn.Module:
     return network
 
 
-def _existing(path: str | Path, remedy: str) -> Path:
+def existing(path: str | Path, remedy: str) -> Path:
     if not Path(path).exists():
         raise ValueError(f"no such file or folder: {path}; {remedy}")
     return Path(path)

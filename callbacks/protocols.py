@@ -51,6 +51,20 @@ class Classifies(Protocol):
 
 
 @runtime_checkable
+class Reads(Protocol):
+    """Says which objects an image shows: judge of whether a picture shows what its caption says."""
+
+    def read(self, images: Tensor) -> list[list[dict[str, Any]]]:
+        """The objects of each image [B, C, H, W] in [-1, 1]: a word for each attribute ("colour": "red"), and "x" and "y" of
+        the middle in 0..1, y down."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features [B, D] of images [B, C, H, W] in [-1, 1]: the input of the last layer."""
+        ...
+
+
+@runtime_checkable
 class BoundsLikelihood(Protocol):
     """Bounds the likelihood of images."""
 

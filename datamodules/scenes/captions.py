@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from datamodules.scenes.questions import questions
 from datamodules.scenes.wording import NUMBERS, Pairs, Thing, Wording, relation
-from datamodules.scenes.world import COLOURS, SHAPES, SIZES, TEXTURES
+from datamodules.scenes.world import COLOURS, PLACES, SHAPES, SIZES, TEXTURES
 
 STYLES = ("mixed", "short", "full", "question")
 RELATIONS = ("left of", "right of", "above", "below")
@@ -23,7 +23,8 @@ LEADS = ("", "a picture of ", "there is ", "you see ")
 
 @dataclass
 class Said:
-    """What a caption claims: attributes of each object it names (only those it mentions), and relations (i, relation, j)."""
+    """What a caption claims: attributes of each object it names (only those it mentions; the place, where it names but
+    one), and relations (i, relation, j)."""
 
     objects: list[dict[str, str]] = field(default_factory=list)
     relations: list[tuple[int, str, int]] = field(default_factory=list)
@@ -91,6 +92,7 @@ _PHRASE = re.compile(
     rf"\b(?:(?P<article>an?|the|one) )?(?:(?P<size>{_any(_SIZES)}) )?"
     rf"(?:(?P<texture>{_any({*TEXTURES, 'spotted'})}) )?(?:(?P<colour>{_any(COLOURS)}) )?(?P<shape>{_any(SHAPES)})\b"
 )
+_PLACE = re.compile(rf"\b(?:in|at|on) the ({_any(PLACES)})\b(?! of)")
 _RELATION = re.compile(rf"\b({_any([*RELATIONS, 'over', 'under'])})\s*$")
 
 
@@ -110,6 +112,9 @@ def parse(text: str) -> Said:
         if between is not None and last is not None:
             said.relations.append((last, SYNONYMS.get(between[1], between[1]), number))
         before, last = phrase.end(), number
+    place = _PLACE.search(text)
+    if place is not None and len(said.objects) == 1:
+        said.objects[0]["place"] = place[1]
     return said
 
 

@@ -165,7 +165,6 @@ def _make(source: Scenes, split: str, size: int) -> "datasets.Dataset":
     num = source.num[split]
     shift = source.shift if split in SHIFTED else "none"
     chances = [share.round(9).tolist() for share in source.chances(split)]
-    key = (VERSION, source.seed, split, num, size, source.objects, chances, shift, source.caption_style, source.maps)
 
     def generate() -> Iterator[dict[str, Any]]:
         for start in progress(range(0, num, CHUNK), f"drawing scenes {split} at {size} px", num):
@@ -184,6 +183,7 @@ def _make(source: Scenes, split: str, size: int) -> "datasets.Dataset":
         "caption": words, "question": words, "answer": words, "kind": words,
         "objects": datasets.List(thing), "index": datasets.Value("int64"),
     })  # fmt: skip
+    key = (VERSION, features, source.seed, split, num, size, source.objects, chances, shift, source.caption_style)
     fingerprint = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     with sources.quiet():
         return datasets.Dataset.from_generator(generate, features=features, fingerprint=fingerprint)

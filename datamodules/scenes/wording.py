@@ -11,7 +11,7 @@ from datamodules.scenes.world import COLOURS, PLACES, SHAPES, SIZES, TEXTURES, S
 WORDING = 16  # streams of the wordings, beside those of the scenes
 NUM_DRAWS = 160  # the longest scene takes about 110
 NUMBERS = ("no", "one", "two", "three")
-VOCABULARY = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "texture": TEXTURES}
+VOCABULARY = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "texture": TEXTURES, "place": PLACES}
 
 Pairs = Callable[[int, float, float], tuple[str, str]]  # (number of an object, two draws) -> a (shape, colour) as it may have
 
