@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,7 @@ from datamodules import images, sources
 if TYPE_CHECKING:
     import datasets
 
-MAX_REFUSED = 0.01  # share of a split's rows
+MAX_REFUSED = 0.01  # share of a split's rows; one is always let pass
 PEEKED_ROWS = 64  # read for the image size and the channel count, evenly spaced
 CHUNK = 512  # encoded rows in memory at a time
 GROUP = 32  # rows decoded by a thread at a time
@@ -42,14 +42,25 @@ class Decoded(NamedTuple):
 
 
 def open_or_decode(
-    dataset: "datasets.Dataset", column: str, *, size: int, channels: int, source_rows: np.ndarray, title: str
+    dataset: "datasets.Dataset",
+    column: str,
+    *,
+    size: int,
+    channels: int,
+    source_rows: np.ndarray,
+    title: str,
+    missing: Mapping[int, str] | None = None,
 ) -> Decoded:
     """The decoded pictures of `column` from the cache, where they are put first if they are not there.
 
     Safe in several processes at once. `source_rows` are the rows' names in errors; `title` ("digits train") names the
-    split in messages and the folder. Raises ValueError if the disk is too small or more than 1 % of the rows are refused.
+    split in messages and the folder; `missing` are rows that are refused for what stands beside the picture, and why.
+    Raises ValueError if the disk is too small, or if more than 1 % of the rows, and more than one, are refused.
     """
+    missing = missing or {}
     key = f"{dataset._fingerprint}|{column}|{channels}|{size}|{CACHE_VERSION}"
+    if missing:
+        key += f"|{sorted(missing.items())}"
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = cache_folder() / f"{title.replace(' ', '-')}-{size}px-{digest}"
     decoded = _open(folder)
@@ -58,7 +69,7 @@ def open_or_decode(
         with filelock.FileLock(f"{folder}.lock"):  # the system lets go of it when its holder dies
             decoded = _open(folder)
             if decoded is None:
-                _decode(dataset, column, size, channels, source_rows, title, folder)
+                _decode(dataset, column, size, channels, source_rows, title, missing, folder)
                 decoded = _open(folder)
     assert decoded is not None
     return decoded
@@ -94,7 +105,14 @@ def _open(folder: Path) -> Decoded | None:
 
 
 def _decode(
-    dataset: "datasets.Dataset", column: str, size: int, channels: int, source_rows: np.ndarray, title: str, folder: Path
+    dataset: "datasets.Dataset",
+    column: str,
+    size: int,
+    channels: int,
+    source_rows: np.ndarray,
+    title: str,
+    missing: Mapping[int, str],
+    folder: Path,
 ) -> None:
     """Decode all rows into `folder`, which appears only when it is whole."""
     needed = len(dataset) * channels * size * size
@@ -121,7 +139,7 @@ def _decode(
     digest = hashlib.sha256()
     rows: list[int] = []
     refused: list[str] = []
-    allowed = int(MAX_REFUSED * len(dataset))
+    allowed = max(1, int(MAX_REFUSED * len(dataset)))
     with (
         (part / "images.uint8").open("wb") as file,
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -131,18 +149,19 @@ def _decode(
             encoded = dataset[start : start + CHUNK][column]
             groups = [encoded[first : first + GROUP] for first in range(0, len(encoded), GROUP)]
             for row, result in enumerate(itertools.chain.from_iterable(pool.map(decode_group, groups)), start):
-                if isinstance(result, images.Refused):
+                reason = missing.get(row) or (result if isinstance(result, images.Refused) else None)
+                if reason is not None:
                     name = (encoded[row - start] or {}).get("path")
-                    refused.append(f"row {source_rows[row]}{f' ({Path(name).name})' if name else ''}: {result}")
+                    refused.append(f"row {source_rows[row]}{f' ({Path(name).name})' if name else ''}: {reason}")
                 else:
                     rows.append(row)
-                    pixels = result.tobytes()
+                    pixels = result.tobytes()  # type: ignore[union-attr]
                     digest.update(pixels)
                     file.write(pixels)
     if refused:
         listed = "; ".join(refused[:10]) + ("; ..." if len(refused) > 10 else "")
-        message = f"{title}: {len(refused)} of {len(dataset)} pictures refused: {listed}"
-        if len(refused) > allowed:
+        message = f"{title}: {len(refused)} of {len(dataset)} rows refused: {listed}"
+        if len(refused) > allowed or not rows:
             shutil.rmtree(part)
             raise ValueError(f"{message} (more than {MAX_REFUSED:.0%}: mend or remove them)")
         print(f"warning: {message}", file=sys.stderr)

@@ -17,21 +17,22 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules import decoded, images, sources
+from datamodules import columns as tables
+from datamodules import decoded, images, sources, splits
 from datamodules.batch import Batch
+from datamodules.labels import Labels
 from datamodules.order import BatchOrder, Rows
+from datamodules.texts import SplitTexts, Texts
 
 if TYPE_CHECKING:
     import datasets
-
-SPLITS = ("train", "validation", "test")
-SPLIT_SEED = 0  # of the validation share and of `limit`: the same rows in every run, whatever the run's own seed
 
 
 class HuggingFaceData(lightning.LightningDataModule):
     """Pictures of one fixed shape from any `datasets` source; the base of one DataModule per kind of sample.
 
-    A subclass adds what stands beside the picture: `_arrays(split)` returns more arrays of N rows.
+    A subclass adds what stands beside the picture: `_arrays(split)` returns more arrays of N rows, and `_texts` are
+    what is said of the pictures. A class column, the mapped one or the first ClassLabel, is read where there is one.
 
     Args:
         path: A built-in name (digits), a folder (Parquet files, class folders of pictures, `save_to_disk`), a Hub id,
@@ -52,7 +53,8 @@ class HuggingFaceData(lightning.LightningDataModule):
         test_split: The split to test on, if the data set has it.
     """
 
-    keys: tuple[str, ...] = ("image",)
+    keys: tuple[str, ...] = ("image", "label")  # of `columns`
+    _texts: SplitTexts | None = None
 
     def __init__(
         self,
@@ -114,8 +116,12 @@ class HuggingFaceData(lightning.LightningDataModule):
         return re.sub(r"[^a-z0-9.-]+", "_", name.lower()).strip("_.") or "data"
 
     def facts(self) -> dict[str, Any]:
-        """What a network must know, without decoding a picture: channels and image_size."""
-        return {"channels": self._shape[0], "image_size": self._shape[1]}
+        """What a network must know, without decoding a picture: channels, image_size, and where there are classes or
+        texts, num_classes, vocabulary_size and context_length."""
+        facts = {"channels": self._shape[0], "image_size": self._shape[1]}
+        if self._labels is not None:
+            facts["num_classes"] = len(self._labels.values)
+        return facts if self._texts is None else facts | self._texts.facts()
 
     @property
     def fingerprint(self) -> str:
@@ -129,15 +135,43 @@ class HuggingFaceData(lightning.LightningDataModule):
         for split in ("train", "validation"):  # labels of a test split may be secret
             for key, values in self._arrays(split).items():
                 digest.update(key.encode() + np.ascontiguousarray(values).tobytes())
+            if self._texts is not None:
+                digest.update(self._texts.kept(split, self._read(split).rows).digest())
         return digest.hexdigest()[:16]
 
     def images(self, split: str) -> np.ndarray:
         """Memory-mapped uint8 [N, C, H, W] of train, validation or test: the pictures as the model sees them."""
         return self._read(split).image
 
+    def labels(self, split: str) -> np.ndarray:
+        """int64 [N] of train, validation or test, row for row with `images(split)`."""
+        if "label" not in (arrays := self._arrays(split)):
+            raise ValueError(f"labels: {self._called} has no classes; name a column with --data.columns.label NAME")
+        return arrays["label"]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K names in the order of the labels; none where there are no classes."""
+        return [] if self._labels is None else [str(value) for value in self._labels.values]
+
     def _arrays(self, split: str) -> dict[str, np.ndarray]:
         """More arrays of N rows that stand in the batch beside the picture."""
-        return {}
+        if self._labels is None:
+            return {}
+        rows = self._read(split).rows  # first: it names a split that is not there
+        try:
+            return {"label": self._labels.read(split)[rows]}
+        except ValueError as error:
+            if self._labels.needed:
+                raise
+            sources.say_once(f"{error}; these batches go without labels")
+            return {}
+
+    def _drawn(self, split: str) -> Texts | None:
+        """What stands in the batch beside the picture and is one of several."""
+        if self._texts is None:
+            return None
+        return self._texts.tokenized(split, self._read(split).rows, f"{self.title} {split}")
 
     # Lightning's hooks ----------------------------------------------------------------------------------------------
 
@@ -147,10 +181,13 @@ class HuggingFaceData(lightning.LightningDataModule):
             self._read(split)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the memory maps."""
+        """Open the memory maps, and make tokens of the texts with the words that are kept in the trainer's folder."""
+        if self._texts is not None and self.trainer is not None:
+            self._texts.keep(Path(self.trainer.default_root_dir), write=stage == "fit" and self.trainer.is_global_zero)
         for split in ("test",) if stage == "test" else ("train", "validation"):
             self._read(split)
             self._arrays(split)
+            self._drawn(split)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; the order of epoch e is a function of (the run's seed, e). Not shuffled to overfit a batch."""
@@ -174,11 +211,15 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader:
         seed = torch.initial_seed()
-        rows = Rows({"image": self.images(split), **self._arrays(split)})
+        texts = self._drawn(split)
+        rows = Rows({"image": self.images(split), **self._arrays(split)}, texts)
+        order = BatchOrder(
+            len(rows), self.batch_size, seed, shuffle=shuffle, flip=shuffle and self.flip, draw=texts is not None
+        )
         return DataLoader(
             rows,
             batch_size=None,  # the sampler gives the whole batch's rows: one fancy index instead of B items to collate
-            sampler=BatchOrder(len(rows), self.batch_size, seed, shuffle=shuffle, flip=shuffle and self.flip),
+            sampler=order,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -190,39 +231,14 @@ class HuggingFaceData(lightning.LightningDataModule):
     @cached_property
     def _chosen(self) -> "dict[str, tuple[datasets.Dataset, np.ndarray]]":
         """For train, validation and (where there is one) test: a split of the source, and which of its rows."""
-        source = sources.load(self.path, self.name, self.revision, self.image_size)
-        named = {"train": self.train_split, "test": self.test_split}
-        validation = self.validation_split
-        if validation is None:
-            validation = next((name for name in ("validation", "valid", "val", "dev") if name in source), 0.1)
-        if isinstance(validation, str):
-            named["validation"] = validation
-        for split, name in named.items():
-            if name not in source and split != "test":
-                share = "; or give a share of the training split, such as 0.1" if split == "validation" else ""
-                raise ValueError(
-                    f"{split}_split: {self._called} has no split {name!r}{sources.nearest(name, source)}"
-                    f" (it has: {', '.join(source)}{share})"
-                )
-        chosen = {}
-        for split, name in named.items():
-            if name in source:
-                rows = np.arange(len(source[name]))
-                if self.limit is not None and self.limit < len(rows):
-                    rows = np.sort(_shuffled(rows)[: self.limit])
-                chosen[split] = source[name], rows
-        if isinstance(validation, float):
-            dataset, rows = chosen["train"]
-            held_out = round(validation * len(rows))
-            if not 0 < held_out < len(rows):
-                raise ValueError(
-                    f"validation_split: a share of {validation} of {len(rows)} rows leaves no row on one side;"
-                    " give more rows, or another share, such as --data.validation_split 0.5"
-                )
-            order = _shuffled(rows)
-            chosen["train"] = dataset, np.sort(order[held_out:])
-            chosen["validation"] = dataset, np.sort(order[:held_out])
-        return {split: chosen[split] for split in SPLITS if split in chosen}
+        return splits.choose(
+            sources.load(self.path, self.name, self.revision, self.image_size),
+            called=self._called,
+            train=self.train_split,
+            validation=self.validation_split,
+            test=self.test_split,
+            limit=self.limit,
+        )
 
     @cached_property
     def _splits(self) -> "dict[str, datasets.Dataset]":
@@ -234,36 +250,36 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     def _split(self, split: str) -> "datasets.Dataset":
         if split not in self._splits:
-            raise ValueError(f"test_split: {self._called} has no split {self.test_split!r} (give --data.test_split NAME)")
+            raise ValueError(
+                f"test_split: {self._called} has no split {self.test_split!r} (give --data.test_split NAME)"
+            )
         return self._splits[split]
 
-    def _column(self, key: str, candidates: Sequence[str], kind: str) -> str:
-        """The column of a key: the mapped one, else the first candidate."""
-        names = self._splits["train"].column_names
-        column = self.columns.get(key)
-        if column is not None and column not in names:
-            raise ValueError(
-                f"columns: {self._called} has no column {column!r}{sources.nearest(column, names)}"
-                f" (columns: {', '.join(names)})"
-            )
-        if column is not None:
-            return column
-        if not candidates:
-            raise ValueError(
-                f"columns: {self._called} has no {kind} column (columns: {', '.join(names)});"
-                f" name it with --data.columns '{{{key}: NAME}}'"
-            )
-        return candidates[0]
+    def _column(self, key: str, candidates: Sequence[str], kind: str, paths: Sequence[str] = ()) -> str:
+        """The column of a key, or one of the `paths` into columns: the mapped one, else the first candidate."""
+        names = list(dict.fromkeys([*self._splits["train"].column_names, *paths]))
+        return tables.choose(key, self.columns.get(key), candidates, names, kind=kind, called=self._called)
 
     @cached_property
     def _image_column(self) -> str:
         features = self._splits["train"].features
-        column = self._column("image", [name for name, feature in features.items() if _holds_images(feature)], "image")
-        if not _holds_images(features[column]):
+        pictures = [name for name, feature in features.items() if tables.holds_images(feature)]
+        column = self._column("image", pictures, "image")
+        if column not in pictures:
             raise ValueError(
                 f"columns: {column!r} of {self._called} holds {features[column]}, not pictures or their bytes"
             )
         return column
+
+    @cached_property
+    def _labels(self) -> Labels | None:
+        """The class column: the mapped one, else the first ClassLabel, if there is one."""
+        features = self._splits["train"].features
+        typed = tables.classes(features)
+        if not typed and "label" not in self.columns:
+            return None
+        column = self._column("label", typed, "label")
+        return Labels(self._splits, column, self._called, needed="label" in self.columns)
 
     def _encoded(self, split: str) -> "datasets.Dataset":
         """The picture column alone, as {bytes, path}."""
@@ -297,20 +313,9 @@ class HuggingFaceData(lightning.LightningDataModule):
             dataset = self._encoded(split)  # first: it names a split that is not there
             channels, size = self._shape
             column, rows, title = self._image_column, self._chosen[split][1], f"{self.title} {split}"
+            missing = {} if self._texts is None else self._texts.missing(split)
             self._opened[split] = decoded.open_or_decode(
-                dataset, column, size=size, channels=channels, source_rows=rows, title=title
+                dataset, column, size=size, channels=channels, source_rows=rows, title=title, missing=missing
             )
         return self._opened[split]
 
-
-def _shuffled(rows: np.ndarray) -> np.ndarray:
-    return np.random.default_rng(SPLIT_SEED).permutation(rows)
-
-
-def _holds_images(feature: Any) -> bool:
-    """Whether a column's feature is a picture: typed so, or the bytes of one as other writers of Parquet leave it."""
-    import datasets
-
-    if isinstance(feature, datasets.Value):
-        return feature.dtype in ("binary", "large_binary")
-    return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})

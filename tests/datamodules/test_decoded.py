@@ -46,7 +46,7 @@ def test_a_few_bad_pictures_are_left_out_counted_and_named(tmp_path: Path, capsy
     assert len(data.images("train")) == 199 and 17 not in data.images("train")[:, 0, 0, 0]
     assert (data.labels("train") == data.images("train")[:, 0, 0, 0] % 2).all()  # the labels went along
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
-    assert said[0] == f"warning: {data.title} train: 1 of 200 pictures refused: row 17 (17.png): not a picture" + (
+    assert said[0] == f"warning: {data.title} train: 1 of 200 rows refused: row 17 (17.png): not a picture" + (
         " (PNG, JPEG, WebP, GIF, BMP, TIFF and the like)"
     )
 
@@ -54,7 +54,7 @@ def test_a_few_bad_pictures_are_left_out_counted_and_named(tmp_path: Path, capsy
 def test_more_than_one_per_cent_of_bad_pictures_is_an_error(tmp_path: Path, own_cache: Path) -> None:
     numbered(tmp_path, 220, bad={3: b"", 5: b"x", 150: b"y"})
     with pytest.raises(
-        ValueError, match=r"3 of 198 pictures refused: row 3 .*row 5 .*row 150 .*more than 1%"
+        ValueError, match=r"3 of 198 rows refused: row 3 .*row 5 .*row 150 .*more than 1%"
     ) as caught:
         ready(tmp_path)
     assert "\n" not in str(caught.value) and not list(own_cache.glob("*.part"))

@@ -32,8 +32,8 @@ def test_the_order_is_a_function_of_seed_and_epoch(tmp_path: Path) -> None:
     order = BatchOrder(180, 32, seed=0, shuffle=True)
     order.set_epoch(2)
     rows = ready(tmp_path).images("train")[:, 0, 0, 0]
-    assert [int(rows[row]) for batch, _ in order for row in batch] == first[2]
-    assert [batch[:3].tolist() for batch, _ in BatchOrder(100, 50, seed=5, shuffle=True)] == [
+    assert [int(rows[row]) for picked in order for row in picked.rows] == first[2]
+    assert [picked.rows[:3].tolist() for picked in BatchOrder(100, 50, seed=5, shuffle=True)] == [
         [29, 49, 91],
         [18, 20, 65],
     ]
@@ -115,7 +115,7 @@ def test_a_trainer_sees_the_order_of_seed_and_epoch(tmp_path: Path) -> None:
     assert module.seen == fitted(ImageClasses(str(tmp_path), batch_size=30), [DrawsInValidation()]).seen
     rows = ready(tmp_path).images("train")[:, 0, 0, 0]
     order = BatchOrder(90, 30, seed=3, shuffle=True)
-    assert module.seen == [rows[batch].tolist() for _ in range(3) for batch, _ in order]  # epochs 0, 1, 2
+    assert module.seen == [rows[picked.rows].tolist() for _ in range(3) for picked in order]  # epochs 0, 1, 2
     assert module.validated[-10:] == ready(tmp_path).images("validation")[:, 0, 0, 0].tolist()
 
 
