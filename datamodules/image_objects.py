@@ -12,18 +12,18 @@ from datamodules.hugging_face import HuggingFaceData
 
 class ImageObjects(HuggingFaceData):
     """Batches of `image` float32 [B, C, H, W] in [-1, 1], `attributes` int64 [B, K, A] (-1 where there is no object),
-    `centre` [B, K, 2] and `box` [B, K, 4], both float32 in 0..1 of the side.
+    `centre` [B, K, 2] and `box` [B, K, 4], both float32 in 0..1 of the side; `label` where there is a class column.
 
-    The arguments are those of `HuggingFaceData`; `columns` may map image and objects. The column of objects (by default
+    The arguments are those of `HuggingFaceData`; `columns` may map image, objects and label. The column of objects (by default
     the one of that name) holds a list of structs for each picture: every ClassLabel among their fields is an attribute;
     `box` is x0 y0 x1 y1 and `centre` x y (the middle of the box where there is none). K is the most objects of a picture.
     The pictures must be square: places are fractions of the side.
     """
 
-    keys = ("image", "objects")
+    keys = ("image", "objects", "label")
 
     def facts(self) -> dict[str, Any]:
-        """What a network must know: channels, image_size, and the names of each attribute's classes."""
+        """What a network must know: that of the base, and the names of each attribute's classes."""
         return {**super().facts(), "attributes": self._attributes}
 
     def objects(self, split: str) -> list[list[dict[str, Any]]]:
@@ -59,8 +59,8 @@ class ImageObjects(HuggingFaceData):
         fields = getattr(feature, "feature", None)
         if not isinstance(fields, dict) or not {"box", "centre"} & set(fields):
             raise ValueError(
-                f"columns: {self._objects_column!r} of {self.title} is no list of structs with a box or a centre; map it with"
-                " --data.columns.objects NAME"
+                f"columns: {self._objects_column!r} of {self._called} is no list of structs with a box or a centre; map one"
+                " with --data.columns.objects NAME"
             )
         return {name: list(field.names) for name, field in fields.items() if isinstance(field, datasets.ClassLabel)}
 
@@ -83,7 +83,8 @@ class ImageObjects(HuggingFaceData):
                 centre[row, number] = _centre(thing)
                 box[row, number] = thing.get("box") or (0, 0, 0, 0)
         rows = self._read(split).rows
-        return {"attributes": attributes[rows], "centre": centre[rows], "box": box[rows]}
+        places = {"attributes": attributes[rows], "centre": centre[rows], "box": box[rows]}
+        return {**super()._arrays(split), **places}
 
 
 def _centre(thing: dict[str, Any]) -> tuple[float, float]:
