@@ -18,7 +18,7 @@ from datamodules.scenes.wording import VOCABULARY, things, wordings
 if TYPE_CHECKING:
     import datasets
 
-VERSION = 1  # part of the fingerprint: raise it when a picture or a sentence changes
+VERSION = 2  # part of the fingerprint: raise it when a picture or a sentence changes
 CHUNK = 256  # scenes drawn at a time
 STREAMS = {"train": 0, "validation": 1, "test": 2, "held_out": 3}
 HELD_OUT = (

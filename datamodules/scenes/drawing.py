@@ -85,8 +85,11 @@ def draw(scenes: Scenes, size: int, style: Style = SHIFTS["none"]) -> NDArray[np
     return to_uint8(picture)
 
 
-def layers(scenes: Scenes, size: int) -> Iterator[Layer]:
-    """Every object of every scene, farthest first; each yield holds at most one object of a scene."""
+def layers(scenes: Scenes, size: int, room: int = 0) -> Iterator[Layer]:
+    """Every object of every scene, farthest first; each yield holds at most one object of a scene.
+
+    `room` is how many samples beyond the object a patch reaches.
+    """
     resolution = size * samples(size)
     for rank in reversed(range(MAX_OBJECTS)):
         for sort in range(len(RADII)):
@@ -95,12 +98,13 @@ def layers(scenes: Scenes, size: int) -> Iterator[Layer]:
                 continue
             rows = rows[np.argsort(scenes.shape[rows, rank], kind="stable")]
             pose = scenes.pose[rows, rank].astype(np.float32)  # M 4
-            patch = min(resolution, 2 * int(np.ceil(RADII[sort, 1] * 1.08 * resolution + 1)))
+            patch = min(resolution, 2 * int(np.ceil(RADII[sort, 1] * 1.08 * resolution + 1) + room))
             first = np.clip(np.round(pose[:, :2] * resolution).astype(np.int64) - patch // 2, 0, resolution - patch)
             steps = first[..., None] + np.arange(patch)  # M 2 P
             offset = (steps.astype(np.float32) + 0.5) / resolution - pose[:, :2, None]
             offset /= pose[:, 2, None, None]  # M 2 P, in radii
-            cos, sin = np.cos(pose[:, 3])[:, None, None], np.sin(pose[:, 3])[:, None, None]
+            angle = scenes.pose[rows, rank, 3, None, None]
+            cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
             right, down = offset[:, 0, None, :], offset[:, 1, :, None]
             x, y = cos * right + sin * down, cos * down - sin * right  # M P P
             scale = pose[:, 2, None, None] * np.float32(resolution)
@@ -131,11 +135,11 @@ def normals(layer: Layer) -> Floats:
 
 def paint_background(scenes: Scenes, resolution: int) -> Floats:
     """float32 [N, R, R, 3] in 0..1: a wall of one colour, of a gradient, or a sky above a ground."""
-    lightness, hue, direction = scenes.scenery[:, :3].astype(np.float32).T
+    lightness, hue, direction = scenes.scenery[:, :3].T
     near, far = _pastel(lightness, hue), _pastel(np.clip(lightness * 0.7 + 0.3, 0, 1), hue + 0.12)
     place = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
-    angle = 2 * np.pi * direction
-    across, along = np.cos(angle)[:, None, None] * (place - 0.5), np.sin(angle)[:, None, None] * (place - 0.5)[:, None]
+    angle = 2 * np.pi * direction[:, None, None]
+    across, along = np.cos(angle).astype(np.float32) * (place - 0.5), np.sin(angle).astype(np.float32) * (place - 0.5)[:, None]
     blend = np.where((scenes.background == 1)[:, None, None], across + along + 0.5, 0)  # N R R
     sky = 0.35 * place[:, None] / horizon(scenes)[:, None, None]
     blend = np.where((scenes.background == 2)[:, None, None], sky, blend).clip(0, 1)[..., None]
@@ -174,7 +178,8 @@ def _paint(scenes: Scenes, layer: Layer, style: Style) -> Floats:
         has = texture == number
         inside = np.clip(0.5 - pattern(layer.x[has], layer.y[has]) * layer.scale[has], 0, 1)[..., None]
         paint[has] += inside * (other[has, None, None] - paint[has])
-    shade = normals(layer) @ LIGHT - LIGHT[2]
+    x, y, z = np.moveaxis(normals(layer), -1, 0)
+    shade = x * LIGHT[0] + y * LIGHT[1] + z * LIGHT[2] - LIGHT[2]
     return np.clip(paint * (1 + 0.55 * shade[..., None]), 0, 1)
 
 
@@ -185,7 +190,7 @@ def _paint_clutter(canvas: Floats, scenes: Scenes, num: int) -> None:
     place = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     for x, y, radius, *colour in np.moveaxis(draws, (1, 2), (0, 1)):
         across, down = place - x[:, None], place - y[:, None]
-        away = np.hypot(across[:, None, :], down[:, :, None]) - (0.01 + 0.02 * radius[:, None, None])
+        away = np.sqrt(across[:, None, :] ** 2 + down[:, :, None] ** 2) - (0.01 + 0.02 * radius[:, None, None])
         cover = np.clip(0.5 - away * resolution, 0, 1)[..., None]
         canvas += cover * (np.stack(colour, -1)[:, None, None] - canvas)
 
@@ -200,7 +205,7 @@ def _pastel(lightness: Floats, hue: Floats) -> Floats:
     dark = lightness < 0.25
     level = np.where(dark, 0.16 + 0.4 * lightness, 0.72 + 0.28 * lightness)
     chroma = np.where(dark, 0.05, 0.06)
-    phase = 2 * np.pi * (hue[:, None] + np.array([0, 1 / 3, 2 / 3], dtype=np.float32))
+    phase = 2 * np.pi * (hue[:, None] + np.array([0, 1 / 3, 2 / 3]))
     return (level[:, None] + chroma[:, None] * np.cos(phase)).clip(0, 1).astype(np.float32)
 
 

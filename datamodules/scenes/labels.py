@@ -94,7 +94,8 @@ def pen(scenes: Scenes, size: int, kind: str) -> Floats:
         level = (np.arange(size * step) + 0.5)[None] - horizon(scenes)[:, None] * size * step
         stroke = np.where((scenes.background == 2)[:, None], _stroke(level, step, kind, size), 0)
         canvas += stroke[:, :, None]
-    for layer in layers(scenes, size):
+    beyond = 3 * max(1, size // 32) if kind in ("soft_edges", "scribble") else 1  # pixels that a stroke may be off the object
+    for layer in layers(scenes, size, beyond * step):
         behind = canvas[layer.where] * (1 - layer.cover)
         canvas[layer.where] = np.maximum(behind, _pen_of_layer(scenes, layer, kind, step, size))
     return reduce(canvas, size).clip(0, 1)

@@ -7,7 +7,7 @@ Floats = NDArray[np.floating]
 
 
 def circle(x: Floats, y: Floats) -> Floats:
-    return np.sqrt(x * x + y * y) - 0.9
+    return _length(x, y) - 0.9
 
 
 def square(x: Floats, y: Floats) -> Floats:
@@ -15,35 +15,37 @@ def square(x: Floats, y: Floats) -> Floats:
 
 
 def triangle(x: Floats, y: Floats) -> Floats:
-    """Equilateral, point up: the three half planes at the same distance from the centre of mass."""
-    y = y - 0.22
-    lean = np.sqrt(3) / 2 * np.abs(x) - 0.5 * y
-    return np.maximum(lean, y) - 0.55
+    """Equilateral, point up: the three half planes at the same distance from the centre of mass, each as long as its side."""
+    x, y = np.abs(x), y - 0.22
+    lean = np.sqrt(3) / 2 * x - 0.5 * y
+    beyond = np.maximum(lean, y) - 0.55
+    along = np.where(lean > y, 0.5 * x + np.sqrt(3) / 2 * y, x)
+    corner = np.maximum(np.abs(along) - 0.55 * np.sqrt(3), 0)
+    return _length(corner, np.maximum(beyond, 0)) + np.minimum(beyond, 0)
 
 
 def star(x: Floats, y: Floats) -> Floats:
-    """Five points; distance to the one edge that is left when the plane is folded along the star's symmetries."""
-    angle = np.arctan2(x, -y)
-    folded = np.abs((angle + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)  # 0 at a point, pi/5 at a notch
-    radius = np.sqrt(x * x + y * y)
-    along, across = radius * np.cos(folded), radius * np.sin(folded)
-    notch = 0.48 * np.array([np.cos(np.pi / 5), np.sin(np.pi / 5)])
-    edge = notch - np.array([1.0, 0.0])
-    share = np.clip(((along - 1) * edge[0] + across * edge[1]) / (edge @ edge), 0, 1)
-    away = np.hypot(along - 1 - share * edge[0], across - share * edge[1])
-    return np.where((along - 1) * edge[1] - across * edge[0] > 0, away, -away)
+    """Five points: the plane folded along the star's mirrors, and the distance to the one edge that is left."""
+    x, up = np.abs(x), -y
+    for normal_x, normal_up in MIRRORS:
+        beyond = 2 * np.maximum(x * normal_x + up * normal_up, 0)
+        x, up = x - beyond * normal_x, up - beyond * normal_up
+    x, up = np.abs(x), up - 1  # from the point that is straight up
+    share = np.clip((x * EDGE[0] + up * EDGE[1]) / (EDGE[0] ** 2 + EDGE[1] ** 2), 0, 1)
+    away = _length(x - share * EDGE[0], up - share * EDGE[1])
+    return np.where(x * EDGE[1] - up * EDGE[0] < 0, away, -away)
 
 
 def heart(x: Floats, y: Floats) -> Floats:
     """A square on its corner with half a disc on each upper side."""
     x, y = np.abs(x), y - 0.02
     tilted = np.sqrt(0.5) * x + np.sqrt(0.5) * y, np.sqrt(0.5) * y - np.sqrt(0.5) * x
-    disc = np.hypot(x - HEART / np.sqrt(2), y + HEART / np.sqrt(2) - 0.22) - HEART
+    disc = _length(x - HEART / np.sqrt(2), y + HEART / np.sqrt(2) - 0.22) - HEART
     return np.minimum(_box(tilted[0] - 0.22 * np.sqrt(0.5), tilted[1] - 0.22 * np.sqrt(0.5), HEART, HEART), disc)
 
 
 def ring(x: Floats, y: Floats) -> Floats:
-    return np.abs(np.sqrt(x * x + y * y) - 0.68) - 0.25
+    return np.abs(_length(x, y) - 0.68) - 0.25
 
 
 def cross(x: Floats, y: Floats) -> Floats:
@@ -51,11 +53,20 @@ def cross(x: Floats, y: Floats) -> Floats:
 
 
 def moon(x: Floats, y: Floats) -> Floats:
-    """A disc less a disc."""
-    return np.maximum(np.hypot(x, y) - 0.93, 0.72 - np.hypot(x - 0.52, y + 0.08))
+    """A disc less a disc; beyond a horn, the distance to its tip."""
+    away = _length(0.52, 0.08)  # from the disc's middle to that of what is taken away
+    along, across = (0.52 * x - 0.08 * y) / away, np.abs(0.08 * x + 0.52 * y) / away
+    tip = (0.93**2 - 0.72**2 + away**2) / (2 * away)
+    horn = np.sqrt(0.93**2 - tip**2)
+    beyond = along * horn - across * tip > away * np.maximum(horn - across, 0)
+    outlines = np.maximum(_length(x, y) - 0.93, 0.72 - _length(x - 0.52, y + 0.08))
+    return np.where(beyond, _length(along - tip, across - horn), outlines)
 
 
 HEART = 0.5
+MIRRORS = [(float(np.cos(angle)), float(-np.sin(angle))) for angle in (0.6 * np.pi, 0.2 * np.pi)]  # normals, x and up
+NOTCH = 0.48
+EDGE = (float(NOTCH * np.sin(0.2 * np.pi)), float(NOTCH * np.cos(0.2 * np.pi)) - 1)  # from the point down to the notch
 SIGNED_DISTANCES = (circle, square, triangle, star, heart, ring, cross, moon)  # in the order of world.SHAPES
 STRAIGHT = (False, True, True, True, False, False, True, False)  # whether the outline is made of straight lines
 
@@ -69,7 +80,7 @@ def stripes(x: Floats, y: Floats) -> Floats:
 def dots(x: Floats, y: Floats) -> Floats:
     """Signed distance to dots on a diagonal lattice, negative inside."""
     u, v = ((x + y) * np.sqrt(0.5) / 0.66, (x - y) * np.sqrt(0.5) / 0.66)
-    return np.hypot(u - np.floor(u + 0.5), v - np.floor(v + 0.5)) * 0.66 - 0.2
+    return _length(u - np.floor(u + 0.5), v - np.floor(v + 0.5)) * 0.66 - 0.2
 
 
 def checks(x: Floats, y: Floats) -> Floats:
@@ -80,7 +91,12 @@ def checks(x: Floats, y: Floats) -> Floats:
     return np.where(inside, -1, 1) * np.minimum(from_column, from_row)
 
 
+def _length(x: Floats, y: Floats) -> Floats:
+    """By operations that every processor rounds alike, so that pictures have the same bytes everywhere."""
+    return np.sqrt(x * x + y * y)
+
+
 def _box(x: Floats, y: Floats, half_width: float, half_height: float) -> Floats:
     beyond_x, beyond_y = np.abs(x) - half_width, np.abs(y) - half_height
-    outside = np.hypot(np.maximum(beyond_x, 0), np.maximum(beyond_y, 0))
+    outside = _length(np.maximum(beyond_x, 0), np.maximum(beyond_y, 0))
     return outside + np.minimum(np.maximum(beyond_x, beyond_y), 0)
