@@ -54,10 +54,10 @@ def cross(x: Floats, y: Floats) -> Floats:
 
 def moon(x: Floats, y: Floats) -> Floats:
     """A disc less a disc; beyond a horn, the distance to its tip."""
-    away = _length(0.52, 0.08)  # from the disc's middle to that of what is taken away
+    away = float(np.sqrt(0.52**2 + 0.08**2))  # from the disc's middle to that of what is taken away
     along, across = (0.52 * x - 0.08 * y) / away, np.abs(0.08 * x + 0.52 * y) / away
     tip = (0.93**2 - 0.72**2 + away**2) / (2 * away)
-    horn = np.sqrt(0.93**2 - tip**2)
+    horn = float(np.sqrt(0.93**2 - tip**2))
     beyond = along * horn - across * tip > away * np.maximum(horn - across, 0)
     outlines = np.maximum(_length(x, y) - 0.93, 0.72 - _length(x - 0.52, y + 0.08))
     return np.where(beyond, _length(along - tip, across - horn), outlines)
