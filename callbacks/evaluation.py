@@ -49,6 +49,11 @@ class Evaluation(Callback):
                     f"{type(self).__name__} needs a datamodule with `{name}`, which {type(data).__name__} has not: "
                     "take another of datamodules (ImageClasses has labels, ImageCaptions captions), or leave the callback out"
                 )
+        if "class_names" in self.of_data and not data.class_names:
+            raise ValueError(
+                f"{type(self).__name__} needs classes, which {data.title} has not: name their column with "
+                "--data.columns.label NAME, or leave the callback out"
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -100,8 +105,8 @@ class RealImages:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         images = data.images(split)
         order = np.random.default_rng(0).permutation(len(images))
-        labels = data.labels(split) if hasattr(type(data), "labels") else np.zeros(len(images), dtype=np.int64)
         names = list(getattr(data, "class_names", []))
+        labels = data.labels(split) if names else np.zeros(len(images), dtype=np.int64)
         return cls(split, data.title, data.fingerprint, names, images, labels, order)
 
     def __len__(self) -> int:

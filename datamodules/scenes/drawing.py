@@ -204,9 +204,8 @@ def _pastel(lightness: Floats, hue: Floats) -> Floats:
     """Walls and skies [N, 3]: light or (one in four) dark, and never as bright in colour as an object."""
     dark = lightness < 0.25
     level = np.where(dark, 0.16 + 0.4 * lightness, 0.72 + 0.28 * lightness)
-    chroma = np.where(dark, 0.05, 0.06)
     phase = 2 * np.pi * (hue[:, None] + np.array([0, 1 / 3, 2 / 3]))
-    return (level[:, None] + chroma[:, None] * np.cos(phase)).clip(0, 1).astype(np.float32)
+    return (level[:, None] + 0.06 * np.cos(phase)).clip(0, 1).astype(np.float32)
 
 
 def _ground(lightness: Floats, hue: Floats) -> Floats:

@@ -102,7 +102,7 @@ def test_a_model_that_draws_what_it_is_told(judge):
     columns, rows = record.tables["val/claims"][-1]
     assert columns == ["pictures", "about", "objects", "accuracy", "low", "high", "num"]
     assert {row[0] for row in rows} == {"drawn", "real"} and all(row[3] == 1 for row in rows)
-    whole = [row for row in rows if row[:3] == ["drawn", "caption", "all"]][0]
+    whole = next(row for row in rows if row[:3] == ["drawn", "caption", "all"])
     assert whole[4:6] == list(wilson(100, 100)) and whole[6] == 100
     assert {row[2] for row in rows} == {"all", 1, 2, 3}
     about = record.about["val/caption_accuracy"][0]
@@ -115,7 +115,7 @@ def test_a_model_that_draws_another_scene(judge, monkeypatch):
     assert last(record, "val/caption_accuracy") < 0.1 and last(record, "val/shape_accuracy") < 0.4
     same = np.mean([len(objects("validation", row)) == len(objects("validation", (row + 1) % NUM)) for row in range(NUM)])
     assert last(record, "val/count_accuracy") == pytest.approx(same, abs=0.03), "by chance; a caption may fit two scenes"
-    real = [row for row in record.tables["val/claims"][-1][1] if row[:3] == ["real", "caption", "all"]][0]
+    real = next(row for row in record.tables["val/claims"][-1][1] if row[:3] == ["real", "caption", "all"])
     assert real[3] == 1, "the judge itself is right"
 
 
@@ -149,6 +149,6 @@ def test_objects_that_are_not_found(monkeypatch):
     missed = sum(num for row, num in enumerate(seen) if row % 4 == 3)
     assert last(record, "val/shape_read") == pytest.approx(1 - missed / sum(seen))
     rows = record.tables["val/reading"][-1][1]
-    three = [row for row in rows if row[:2] == ["shape", 3]][0]
+    three = next(row for row in rows if row[:2] == ["shape", 3])
     share = np.mean([row % 4 != 3 for row, num in enumerate(seen) if num == 3])
     assert three[2] == pytest.approx(share) and three[5] == 3 * sum(num == 3 for num in seen)

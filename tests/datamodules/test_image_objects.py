@@ -77,5 +77,5 @@ def test_mirrored_pictures_have_mirrored_places() -> None:
 
 def test_what_is_no_column_of_objects(tmp_path: Path) -> None:
     folder = pets(tmp_path, {"kind": KIND}, [[{"kind": 0}]] * 10)
-    with pytest.raises(ValueError, match="'objects' of .* is no list of structs with a box or a centre"):
+    with pytest.raises(ValueError, match=r"'objects' of .* is no list of structs with a box or a centre"):
         ImageObjects(str(folder)).facts()
