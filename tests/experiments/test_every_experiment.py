@@ -23,11 +23,17 @@ SMALL = {   # arguments of callbacks that make their work small; by name, wherev
 
 def needs_mirror(name: str, monkeypatch) -> None:
     """Data that are not built in come from the workshop's mirror; elsewhere the test is skipped."""
-    if name == "digits":
+    if name == "digits" or name.startswith("scenes"):
         return
     if not (SHARED / name).is_dir():
         pytest.skip(f"the data set {name} is not here: no folder {SHARED / name}")
     monkeypatch.setenv("PRACTICUM_DATA", str(SHARED))
+
+
+def sized(data: str) -> list[str]:
+    """Flags that make a data set small."""
+    drawn = [f"--data.path.num_{split}={num}" for split, num in (("train", 200), ("validation", 50), ("test", 50))]
+    return ["--data.limit", "200", "--data.image_size", "16", "--data.batch_size", "8", *(drawn if data.startswith("scenes") else [])]
 
 
 def small(content: dict) -> dict:
@@ -55,7 +61,7 @@ def test_every_experiment(entry, tmp_path, monkeypatch, small_experiment, capsys
     content = yaml.safe_load(entry.path.read_text())
     data = content.get("data", "digits")
     needs_mirror(data, monkeypatch)
-    size = ["--data.limit", "200", "--data.image_size", "16", "--data.batch_size", "8"]
+    size = sized(data)
     choose = [] if "data" in content else ["--data", data]
     for need in content.get("needs", []):
         chosen = [] if "data" in yaml.safe_load((FOLDERS["experiment"] / f"{need}.yaml").read_text()) else ["--data", data]
