@@ -10,6 +10,7 @@ VERBS = {
     "validate": ("experiments.training:main_validate", "RUN: the run's metrics again, on the validation split"),
     "test": ("experiments.training:main_test", "RUN: the run's metrics on the test split"),
     "sample": ("experiments.sampling", "RUN [--label 3] [--num 16] [--sampler ddim] [--steps 50] [--guidance 3]: pictures"),
+    "data": ("experiments.data_sheet", "NAME [--num 48] [--split train] [--out sheet.png]: a contact sheet of a data set, and statistics"),
     "sweep": ("experiments.sweeps", "FILE [--workers N]: every trial of a W&B sweep file"),
     "report": ("experiments.dashboard", "RUNS... [--out DIR] [--wandb]: the page that compares runs"),
     "compare": ("experiments.comparing", "FILE: sweep, then report"),

@@ -229,12 +229,17 @@ def parse_data(request: Request) -> Namespace:
     return parse(parser, request.data_arguments).data
 
 
-def facts(data: Namespace) -> dict[str, int]:
-    """channels, image_size, num_classes, ... of the data set, as its DataModule reports them without decoding."""
+def data_module(data: Namespace) -> Any:
+    """The LightningDataModule of a parsed data part."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
     with said_by_constructors():
-        module = parser.instantiate_classes(Namespace(data=data)).data
+        return parser.instantiate_classes(Namespace(data=data)).data
+
+
+def facts(data: Namespace) -> dict[str, Any]:
+    """channels, image_size, num_classes, ... of the data set, as its DataModule reports them without decoding."""
+    module = data_module(data)
     module.prepare_data()
     return module.facts()
 
