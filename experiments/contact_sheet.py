@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -163,16 +163,25 @@ def wrap(paragraph: Paragraph, width: int, face: str | None) -> list[list[Span]]
     letters = font(face, paragraph.size)
     most = LONGEST_LINE * paragraph.lines
     first, *others = [span._replace(text=" ".join(readable(span.text[:most], face).split())) for span in paragraph.spans]
-    lines = break_lines([first, *others], letters, width)
-    fits, over = 0, len(first.text)
-    if len(lines) <= paragraph.lines:
-        return lines
-    while over - fits > 1:  # the most letters that fit
-        middle = (fits + over) // 2
-        enough = len(break_lines([ended(first, middle), *others], letters, width)) <= paragraph.lines
-        fits, over = (middle, over) if enough else (fits, middle)
-    whole_words = first.text.rfind(" ", 0, fits + 1)
-    return break_lines([ended(first, whole_words if whole_words > 0 else fits), *others], letters, width)[: paragraph.lines]
+
+    def lines(size: int) -> list[list[Span]]:
+        return break_lines([ended(first, size), *others], letters, width)
+
+    whole = break_lines([first, *others], letters, width)
+    if len(whole) <= paragraph.lines:
+        return whole
+    fits = largest(len(first.text), lambda size: len(lines(size)) <= paragraph.lines)
+    word_end = first.text.rfind(" ", 0, fits + 1)
+    return lines(word_end if word_end > 0 else fits)[: paragraph.lines]
+
+
+def largest(end: int, fits: Callable[[int], bool]) -> int:
+    """The largest number below `end` that fits, where all below it fit too; else 0."""
+    low, high = 0, end
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def ended(span: Span, size: int) -> Span:
@@ -193,7 +202,7 @@ def break_lines(spans: Sequence[Span], letters: ImageFont.FreeTypeFont, width: i
                 room -= space + wide
                 continue
             while wide > width and len(word) > 1:
-                head = max((size for size in range(1, len(word)) if letters.getlength(word[:size]) <= width), default=1)
+                head = max(1, largest(len(word), lambda size, word=word: letters.getlength(word[:size]) <= width))  # type: ignore[misc]
                 lines.append([span._replace(text=word[:head])])
                 word = word[head:]
                 wide = letters.getlength(word)
