@@ -11,13 +11,12 @@ from datamodules.texts import SplitTexts, Texts
 from datamodules.tokenizers import ClipTokenizer, Tokenizer
 
 NAMES = ("caption", "text", "sentence", "description", "title", "prompt")
-
 DEFAULT: Any = lazy_instance(ClipTokenizer)  # never built: by it the command line knows the default's arguments
 
 
 class ImageCaptions(HuggingFaceData):
-    """Batches of `image` float32 [B, C, H, W] in [-1, 1], `text` (B strings), `tokens` int64 [B, T], `mask` bool [B, T],
-    and `label` int64 [B] where there is a class column.
+    """Batches of `image` float32 [B, C, H, W] in [-1, 1], `text` (B strings), `tokens` int64 [B, T], `mask` bool
+    [B, T], and `label` int64 [B] where there is a class column.
 
     The other arguments are those of `HuggingFaceData`; `columns` may map image, text and label. A row holds one text or
     a list of them; a path reads a field of structs (`text: sentences.raw`). The column is the mapped one, else the one

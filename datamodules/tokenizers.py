@@ -199,13 +199,14 @@ class Vocabulary(Tokenizer):
         self._model = _word_level(sorted(known, key=known.get))  # type: ignore[arg-type]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._model.encode_batch(list(texts), add_special_tokens=False)
-        for text, found in zip(texts, encoded, strict=True):
-            self.num_words += len(found.ids)
-            if self.unk in found.ids:
-                spans = [span for number, span in zip(found.ids, found.offsets, strict=True) if number == self.unk]
+        found = [encoded.ids for encoded in self._model.encode_batch_fast(list(texts), add_special_tokens=False)]
+        for text, ids in zip(texts, found, strict=True):
+            self.num_words += len(ids)
+            if self.unk in ids:
+                offsets = self._model.encode(text, add_special_tokens=False).offsets
+                spans = [span for number, span in zip(ids, offsets, strict=True) if number == self.unk]
                 self.unknown.update(text[first:last].lower() for first, last in spans)
-        return [found.ids for found in encoded]
+        return found
 
     def words(self, ids: Sequence[int]) -> str:
         known = [self._model.id_to_token(number) for number in ids if number != self.pad]

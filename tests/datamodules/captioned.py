@@ -21,8 +21,8 @@ def captioned(
     bad: dict[int, bytes] | None = None,
     classes: bool = False,
 ) -> Path:
-    """A Parquet set whose picture i is flat gray of value i and whose row says so in three wordings; `captions` and `bad`
-    replace the texts and the bytes of some rows."""
+    """A Parquet set whose picture i is flat gray of value i and whose row says so in three wordings; `captions` and
+    `bad` replace the texts and the bytes of some rows."""
     folder.mkdir(parents=True, exist_ok=True)
     texts: list[Any] = [[wording.format(row) for wording in WORDINGS] for row in range(num_rows)]
     pictures = [encoded(Image.new("L", (8, 8), row % 256)) for row in range(num_rows)]

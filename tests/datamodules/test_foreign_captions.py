@@ -1,4 +1,4 @@
-"""Caption sets nobody here prepared, through the real command line by flags alone; and every kind of bad picture in one."""
+"""Caption sets nobody here prepared, through the real command line by flags alone; and every kind of picture in one."""
 
 import io
 import json
@@ -35,8 +35,8 @@ def by_flags(*flags: str) -> tuple[dict, ImageCaptions]:
     """The facts of `practicum fit classifier --data emoji FLAGS`, and the DataModule."""
     config = training.parse_data(Request("classifier", data="emoji", flags=list(flags)))
     facts = training.facts(config)
-    arguments = {**config.init_args.as_dict(), "tokenizer": Vocabulary(config.init_args.tokenizer.init_args.context_length)}
-    return facts, ready(ImageCaptions(**arguments))
+    tokenizer = Vocabulary(config.init_args.tokenizer.init_args.context_length)
+    return facts, ready(ImageCaptions(**{**config.init_args.as_dict(), "tokenizer": tokenizer}))
 
 
 def photo(width: int, height: int, row: int) -> Image.Image:
@@ -54,14 +54,19 @@ def spoken(data: ImageCaptions, split: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "columns", [["--data.columns", "{text: sentences}"], ["--data.columns.text", "sentences", "--data.columns.label", "where"]]
+    "columns",
+    [
+        ["--data.columns", "{text: sentences}"],
+        ["--data.columns.text", "sentences", "--data.columns.label", "where"],
+    ],
 )
 def test_a_parquet_of_photos_with_five_sentences(columns: list[str], tmp_path: Path) -> None:
     pictures = [encoded(photo(20 + row % 7, 31 - row % 5, row), "PNG") for row in range(60)]
     sentences = [[f"sentence {number} of {row}" for number in range(5)] for row in range(60)]
     table = {"photo": pyarrow.array(pictures, pyarrow.binary()), "file": [f"{row}.png" for row in range(60)]}
     where = pyarrow.array(["sea" if row % 2 else "land" for row in range(60)])
-    pyarrow.parquet.write_table(pyarrow.table({**table, "sentences": sentences, "where": where}), tmp_path / "x.parquet")
+    table = {**table, "sentences": sentences, "where": where}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "x.parquet")
     facts, data = by_flags("--data.path", str(tmp_path), "--data.image_size", "16", *columns)
     assert facts.pop("num_classes", None) == (2 if len(columns) == 4 else None)
     words = {word for texts in data.captions("train") for text in texts for word in text.split()}

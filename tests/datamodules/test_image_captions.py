@@ -133,12 +133,13 @@ def test_the_text_column_is_found(columns: dict, found: str | None, tmp_path: Pa
     if found is not None:
         assert data._text_column == found
         return
-    with pytest.raises(ValueError, match=r"has no text column \(columns: image, .*\); name it with --data.columns '{te"):
+    with pytest.raises(ValueError, match=r"has no text column \(columns: image, .*\); name it with --data.columns"):
         data._text_column  # noqa: B018
 
 
 def test_a_wrong_text_column_is_named(tmp_path: Path) -> None:
-    features = datasets.Features({"image": datasets.Image(), "sentences": TWO, "kind": datasets.ClassLabel(names=["a"])})
+    kind = datasets.ClassLabel(names=["a"])
+    features = datasets.Features({"image": datasets.Image(), "sentences": TWO, "kind": kind})
     rows = {name: [None] * 2 for name in features}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
 
@@ -165,7 +166,9 @@ def shaped(folder: Path, columns: dict[str, pyarrow.Array], num: int) -> Path:
 @pytest.mark.parametrize(
     "array",
     [
-        pyarrow.array([[{"raw": "a0"}, {"raw": " b0 "}], [{"raw": "a1"}], [{"raw": ""}, {"raw": "b2"}, None], [{"raw": "a3"}]]),
+        pyarrow.array(
+            [[{"raw": "a0"}, {"raw": " b0 "}], [{"raw": "a1"}], [{"raw": ""}, {"raw": "b2"}, None], [{"raw": "a3"}]]
+        ),
         pyarrow.array([{"raw": ["a0", "b0"]}, {"raw": ["a1"]}, {"raw": [None, "b2", "\n"]}, {"raw": ["a3"]}]),
         pyarrow.array([["a0", "b0"], ["a1"], ["b2", None], ["a3"]], pyarrow.large_list(pyarrow.large_string())),
     ],
@@ -186,7 +189,7 @@ def test_texts_are_read_from_every_shape(array: pyarrow.Array, tmp_path: Path) -
 def test_rows_without_a_text_are_refused_like_bad_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captioned(tmp_path, 256, {7: [], 9: [None, "  "], 200: ["", "picture 200"]}, bad={30: b"nonsense"})
     arguments = {"validation_split": "train", "tokenizer": Vocabulary(8)}
-    with pytest.raises(ValueError, match=r"3 of 256 rows refused: row 7 \(7.png\): no text; row 9 \(9.png\): no text; row 30"):
+    with pytest.raises(ValueError, match=r"3 of 256 rows refused: row 7 \(7.png\): no text; row 9 .*no text; row 30"):
         ready(ImageCaptions(str(tmp_path), **arguments))
     captioned(tmp_path, 256, {7: None, 200: ["", "picture 200"]}, bad={30: b"nonsense"})
     data = ready(ImageCaptions(str(tmp_path), batch_size=256, **arguments))

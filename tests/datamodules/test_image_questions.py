@@ -89,7 +89,7 @@ def test_of_several_answers_the_most_common_counts_and_of_those_the_first(tmp_pa
     rows = [{"question": f"q{row}", "answers": [{"answer": text, "sure": "yes"} for text in texts]}
             for row, texts in enumerate(answers)]  # fmt: skip
     asked(tmp_path, rows, question=STRING, answers=datasets.List({"answer": STRING, "sure": STRING}))
-    with pytest.raises(ValueError, match=r"has no answer column \(columns: image, question, answers, answers.answer, ans"):
+    with pytest.raises(ValueError, match=r"has no answer column \(columns: image, question, answers, answers.answer"):
         of(tmp_path)
     data = of(tmp_path, {"answer": "answers.answer"})
     assert data.answers("train") == [["red"], ["two"], ["b"], ["y"], ["one"]]
@@ -100,7 +100,8 @@ def test_of_several_answers_the_most_common_counts_and_of_those_the_first(tmp_pa
 
 
 def test_single_strings_and_lists_of_structs(tmp_path: Path) -> None:
-    asked(tmp_path / "one", [{"Question": f"q{row}", "ANSWER": f"a{row}"} for row in range(4)], Question=STRING, ANSWER=STRING)
+    rows = [{"Question": f"q{row}", "ANSWER": f"a{row}"} for row in range(4)]
+    asked(tmp_path / "one", rows, Question=STRING, ANSWER=STRING)
     assert of(tmp_path / "one").answers("train") == [["a0"], ["a1"], ["a2"], ["a3"]]
     rows = [{"qa": [{"q": f"q{row}", "a": f"a{row}"}, {"q": "r", "a": "b"}]} for row in range(4)]
     asked(tmp_path / "two", rows, qa=datasets.List({"q": STRING, "a": STRING}))
@@ -136,7 +137,7 @@ def test_answers_and_ends_stay_when_questions_are_cut(tmp_path: Path, capsys: py
     assert "long train: 1 of 1 different texts are longer than 10 tokens and were cut; the longest needs" in (
         capsys.readouterr().err
     )
-    with pytest.raises(ValueError, match=r"tokenizer.context_length: 3 has no room for a question and its answer; give 4"):
+    with pytest.raises(ValueError, match=r"tokenizer.context_length: 3 has no room for a question and its"):
         ImageQuestions(str(tmp_path), tokenizer=Vocabulary(3))
 
 

@@ -12,9 +12,9 @@ from datamodules.tokenizers import ClipTokenizer, Tokenizer, Vocabulary
 
 TEXTS = [
     "", "a", "A Photo of a CAT!", "  many   spaces\n\tand lines ", "don't they're we'll I'd", "$3.50 (50% off) #1 @you",
-    "R&amp;D &lt;b&gt; &amp;amp; caf&eacute;", "naïve café Ångström Straße", "日本語のテキスト", "Привет, мир", "مرحبا بالعالم",
-    "नमस्ते दुनिया", "😀😃 👩‍🚒 🇪🇺", "“curly” ‘quotes’ – and… dashes—", "mojibake: â€œquotedâ€\x9d", "<end_of_text> in a text",
-    "x" * 300, "\u200b\ufeff", "é\u0301 ﬁ ﬀ", "1234567890",
+    "R&amp;D &lt;b&gt; &amp;amp; caf&eacute;", "naïve café Ångström Straße", "日本語のテキスト", "Привет, мир",
+    "مرحبا بالعالم", "नमस्ते दुनिया", "😀😃 👩‍🚒 🇪🇺", "“curly” ‘quotes’ – and… dashes—", "mojibake: â€œquotedâ€\x9d",
+    "<end_of_text> in a text", "x" * 300, "\u200b\ufeff", "é\u0301 ﬁ ﬀ", "1234567890",
 ]  # fmt: skip
 COUNTS = (1, 75, 76, 77, 78, 500)  # tokens of a caption, without start and end
 
