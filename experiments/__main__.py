@@ -14,6 +14,7 @@ VERBS = {
     "sweep": ("experiments.sweeps", "FILE [--workers N]: every trial of a W&B sweep file"),
     "report": ("experiments.dashboard", "RUNS... [--out DIR] [--wandb]: the page that compares runs"),
     "compare": ("experiments.comparing", "FILE: sweep, then report"),
+    "figure": ("experiments.drawing", "NAME or all [--run KEY=RUN] [--out DIR]: a figure of the lectures; trains what it needs"),
     "doctor": ("experiments.doctor", "what is installed, cached and reachable; known faults with their remedies"),
 }
 USAGE = "usage: practicum VERB [arguments]\n\n" + "\n".join(f"  {verb:9} {what}" for verb, (_, what) in VERBS.items()) + """
