@@ -77,6 +77,37 @@ class BoundsLikelihood(Protocol):
 
 
 @runtime_checkable
+class BoundsNats(Protocol):
+    """Bounds the likelihood of images from below, the tighter the more it draws."""
+
+    def log_likelihood_bound(self, batch: Batch, *, num_samples: int, generator: Generators = None) -> Tensor:
+        """A lower bound on the log-likelihood of each image, in nats [B], from `num_samples` importance samples of it."""
+        ...
+
+    def likelihood_settings(self) -> dict[str, Any]:
+        """What the nats are of, for instance {"likelihood": "Bernoulli", "levels": 2, "given_label": True}: plain values."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Maps images to a distribution over latents."""
+
+    def encode(self, images: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance [B, D] for images [B, C, H, W] in [-1, 1]; a conditional model is told their labels [B]."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """Maps images to what is left of them."""
+
+    def reconstruct(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] for images of the same shape; a conditional model is told their labels [B]."""
+        ...
+
+
+@runtime_checkable
 class Denoises(Protocol):
     """Takes noise away along a clock t: 0 is clean, 1 is noise."""
 

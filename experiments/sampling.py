@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ def main(arguments: list[str]) -> int:
         raise Mistake(f"run {asked.run}: a {type(model).__name__} draws no pictures; name a run of a generative model")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
+    for flag, value, attribute in (("sampler", asked.sampler, "sampler"), ("steps", asked.steps, "num_sampling_steps"),
+                                   ("guidance", asked.guidance, "guidance")):
+        if value is not None and not hasattr(model, attribute):
+            raise Mistake(f"--{flag} {value}: a {type(model).__name__} draws in one step and has no {flag}; leave the flag out")
     if asked.sampler is not None:
         model.sampler = sampler_named(asked.sampler)
     if asked.guidance is not None and not math.isfinite(asked.guidance):
@@ -53,14 +58,16 @@ def main(arguments: list[str]) -> int:
     if asked.guidance is not None:
         model.guidance = asked.guidance
     labels = labels_for(asked.label, status.get("classes", []), asked.num)
-    steps = asked.steps or model.num_sampling_steps
+    settings = model.sampling_settings()
+    steps = asked.steps or settings["num_steps"]
     generator = [torch.Generator().manual_seed(asked.seed + index) for index in range(asked.num)]
-    images = model.sample({"label": labels.to(device)}, generator=generator, num_steps=steps,
-                          progress=lambda chain: track(chain, "sampling"))
+    watched = {"progress": lambda chain: track(chain, "sampling")} if hasattr(model, "num_sampling_steps") else {}
+    images = model.sample({"label": labels.to(device)}, generator=generator, num_steps=steps, **watched)
 
-    parameters = {**model.sampling_settings(), "num_steps": steps, "seed": asked.seed, "label": asked.label,
+    parameters = {**settings, "num_steps": steps, "seed": asked.seed, "label": asked.label,
                   "size": f"{images.shape[3]}x{images.shape[2]}", "run": f"{status['experiment']}/{status['id']}"}
-    out = asked.out or folder / "samples" / f"{asked.label or 'all'}-{parameters['sampler'].split('(')[0].lower()}-{steps}-{asked.seed}.png"
+    how = re.split(r"\W", parameters["sampler"])[0].lower()
+    out = asked.out or folder / "samples" / f"{asked.label or 'all'}-{how}-{steps}-{asked.seed}.png"
     out.parent.mkdir(parents=True, exist_ok=True)
     written = PngImagePlugin.PngInfo()
     written.add_text("parameters", json.dumps(parameters))
