@@ -123,3 +123,20 @@ def test_a_trainer_sees_the_order_of_seed_and_epoch(tmp_path: Path) -> None:
 def test_overfitting_sees_the_same_whole_batch_again(tmp_path: Path) -> None:
     seen = fitted(ImageClasses(str(numbered(tmp_path, 100)), batch_size=30, flip=True), [], overfit_batches=1).seen
     assert len(seen) == 3 and seen[0] == seen[1] == seen[2] and len(seen[0]) == 30
+
+
+def test_draws_belong_to_rows_and_are_fixed_where_nothing_is_shuffled() -> None:
+    def draws(order: BatchOrder) -> dict[int, float]:
+        picked = list(order)
+        assert all(batch.draws is not None and len(batch.draws) == len(batch.rows) for batch in picked)
+        return {int(row): draw for batch in picked for row, draw in zip(batch.rows, batch.draws, strict=True)}
+
+    train = BatchOrder(60, 20, seed=3, shuffle=True, draw=True)
+    for epoch in range(3):
+        assert draws(train) == dict(enumerate(np.random.default_rng([3, epoch, 1]).random(60)))
+    assert draws(BatchOrder(60, 20, seed=3, shuffle=True, flip=True, draw=True)) == dict(
+        enumerate(np.random.default_rng([3, 0, 1]).random(60))
+    )
+    fixed = BatchOrder(60, 20, seed=3, shuffle=False, draw=True)
+    assert draws(fixed) == draws(fixed) == draws(BatchOrder(60, 7, seed=4, shuffle=False, draw=True))
+    assert next(iter(BatchOrder(60, 20, seed=3, shuffle=True))).draws is None
