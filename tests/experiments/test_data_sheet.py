@@ -126,6 +126,14 @@ def test_duplicates_and_leaks_are_counted_with_their_rows(tmp_path, capsys):
     assert "3 repeats in 2 groups  rows 0 = 5; 1 = 3 = 6" in capsys.readouterr().out
 
 
+def test_rows_of_duplicates_are_the_sources_where_rows_are_held_out_or_refused(tmp_path):
+    pictures = [flat(row // 2) for row in range(200)]
+    pictures[0] = {"bytes": b"broken", "path": None}
+    _, found = shown(saved(tmp_path / "set", {}, train={"image": pictures}))
+    groups = [*found["duplicates"]["within"]["train"]["rows"], *found["duplicates"]["between"]["validation in train"]["rows"]]
+    assert len(groups) == 10 and all(one // 2 == other // 2 and one != other for one, other in groups)
+
+
 def test_colours_sizes_and_modes(tmp_path):
     pictures = [png(Image.new("RGBA", (8, 6), (255, 0, 51, 255))), png(Image.new("L", (10, 8), 102)), png(Image.new("RGBA", (8, 8)))]
     _, found = shown(saved(tmp_path / "set", {}, train={"image": pictures}), "--data.validation_split", "train")
@@ -230,11 +238,15 @@ def test_many_classes_are_shortened_on_the_screen_and_whole_in_the_file(tmp_path
     assert re.search(r"140 others +139", printed) and len(printed.splitlines()) < 50
 
 
-def test_refused_rows_are_named_with_the_reason(tmp_path, capsys):
+def test_refused_rows_are_named_with_the_reason_and_move_no_other_row(tmp_path, capsys, monkeypatch):
+    tiles = tiles_drawn(monkeypatch)
     pictures = [flat(row % 256) for row in range(300)]
     pictures[123] = {"bytes": b"\x89PNG\r\n\x1a\n broken", "path": "x.png"}
-    folder = saved(tmp_path / "set", {"label": CLASS(names=["a"])}, train={"image": pictures, "label": [0] * 300})
-    _, found = shown(folder, "--data.validation_split", "train")
+    folder = saved(tmp_path / "set", {"label": CLASS(names=[f"row {row}" for row in range(300)])},
+                   train={"image": pictures, "label": list(range(300))})
+    _, found = shown(folder, "--data.validation_split", "train", "--num", "100")
+    assert [words(tile) for tile in tiles] == [[f"row {row}"] for row in found["sheet"]["rows"]]
+    assert [tile.pictures["image"][0, 0, 0] for tile in tiles] == [row % 256 for row in found["sheet"]["rows"]]
     assert found["refused"]["train"]["count"] == 1 and found["refused"]["train"]["rows"][0]["row"] == 123
     assert "picture" in found["refused"]["train"]["rows"][0]["reason"]
     assert "refused in train: 1 row\n  row 123" in capsys.readouterr().out
