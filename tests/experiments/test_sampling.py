@@ -98,3 +98,30 @@ def test_a_classifier_draws_no_pictures(tmp_path, monkeypatch, capsys):
     folder = training.fit(["classifier", "--data", "digits", "--trainer.max_steps", "1"], out=tmp_path / "judge", quiet=True)
     assert main(["sample", str(folder)]) == 2
     assert "a Classifier draws no pictures" in capsys.readouterr().err
+
+
+ONE_STEP = """# a tiny conditional VAE
+data: digits
+model:
+  class_path: lightning_modules.vae.ConditionalVAE
+  init_args:
+    encoder: {class_path: lightning_modules.networks.autoencoder.MLPEncoder, init_args: {num_classes: 10, width: 8}}
+    decoder: {class_path: lightning_modules.networks.autoencoder.MLPDecoder, init_args: {num_classes: 10, width: 8}}
+data.image_size: 8
+trainer: {max_steps: 2, limit_val_batches: 0}
+"""
+
+
+def test_a_model_of_one_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (tmp_path / "tiny.yaml").write_text(ONE_STEP)
+    folder = training.fit([str(tmp_path / "tiny.yaml")], out=tmp_path / "run", quiet=True)
+    assert main(["sample", str(folder), "--label", "3", "--num", "4"]) == 0
+    picture = folder / "samples" / "3-mean-1-0.png"
+    assert json.loads(Image.open(picture).text["parameters"])["num_steps"] == 1
+    capsys.readouterr()
+    for flag, value in (("--steps", "5"), ("--guidance", "2.0"), ("--sampler", "ddim")):
+        assert main(["sample", str(folder), flag, value]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert f"{flag} {value}: a ConditionalVAE draws in one step" in error[0]
