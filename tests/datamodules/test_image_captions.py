@@ -10,10 +10,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from PIL import Image
 
 from datamodules.image_captions import ImageCaptions
 from datamodules.tokenizers import ClipTokenizer, Vocabulary
 from tests.datamodules.captioned import WORDINGS, captioned, epochs, numbers, ready
+from tests.datamodules.test_images import encoded
 
 
 def test_a_batch_keeps_the_contract(tmp_path: Path) -> None:
@@ -137,6 +139,15 @@ def test_the_text_column_is_found(columns: dict, found: str | None, tmp_path: Pa
         data._text_column  # noqa: B018
 
 
+def test_a_column_of_classes_is_not_taken_for_texts(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "place": STRING, "words": STRING})
+    datasets.Dataset.from_dict({name: [None] * 2 for name in features}, features=features).to_parquet(
+        tmp_path / "train.parquet"
+    )
+    data = ImageCaptions(str(tmp_path), validation_split="train", columns={"label": "place"})
+    assert data._text_column == "words"
+
+
 def test_a_wrong_text_column_is_named(tmp_path: Path) -> None:
     kind = datasets.ClassLabel(names=["a"])
     features = datasets.Features({"image": datasets.Image(), "sentences": TWO, "kind": kind})
@@ -198,8 +209,19 @@ def test_rows_without_a_text_are_refused_like_bad_pictures(tmp_path: Path, capsy
     assert [numbers(texts)[0] for texts in data.captions("train")] == rows
     assert epochs(data.val_dataloader(), 1)[0].keys() == set(rows)
     assert "warning: " in (said := capsys.readouterr().err) and "2 of 256 rows refused: row 7 (7.png): no text;" in said
-    captioned(tmp_path, 256, {8: None}, bad={30: b"nonsense"})  # the cache follows the texts
-    assert 7 in ready(ImageCaptions(str(tmp_path), batch_size=256, **arguments)).images("train")[:, 0, 0, 0]
+
+
+def test_the_cache_of_pictures_follows_the_texts_that_are_missing(tmp_path: Path) -> None:
+    picture = encoded(Image.new("L", (8, 8)))
+    features = datasets.Features({"image": datasets.Image(), "german": STRING, "french": STRING})
+    rows = {"image": [{"bytes": picture, "path": None}] * 40, "german": ["Bild"] * 40, "french": ["image"] * 40}
+    rows["german"][7] = None
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
+    for language, num in (("german", 39), ("french", 40)):
+        data = ImageCaptions(
+            str(tmp_path), columns={"text": language}, validation_split="train", tokenizer=Vocabulary(4)
+        )
+        assert len(ready(data).captions("train")) == num == len(data.images("train"))
 
 
 def test_a_secret_test_split_does_not_stop_training(tmp_path: Path) -> None:

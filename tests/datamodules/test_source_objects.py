@@ -57,7 +57,8 @@ def test_a_source_is_a_data_set_like_any_other() -> None:
     assert set(source.rows.made) == {"train", "test"}  # held_out was not asked for
     data.prepare_data()
     assert len(data.fingerprint) == 16 and [len(data.images(split)) for split in ("train", "validation")] == [18, 2]
-    assert ImageClasses(Tiny(), image_size=9).facts()["image_size"] == 9  # drawn so, not resized
+    larger = Tiny()
+    assert ImageClasses(larger, image_size=9).facts()["image_size"] == 9 and larger.rows.size == 9  # drawn so
     held_out = ImageClasses(Tiny(), test_split="held_out")
     held_out.prepare_data()
     assert len(held_out.images("test")) == 20
