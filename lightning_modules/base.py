@@ -31,7 +31,7 @@ class Model(LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The numbers of one batch, "loss" the one that is minimised."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         return self.logged("train", batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -47,7 +47,7 @@ class Critic(nn.Module):
 
     The label comes as K more channels of the image, planes of ones and zeros; with `projection` as an inner product with the
     features instead (Miyato and Koyama 2018, 1802.05637). `spectral` divides each layer by its largest singular value
-    (Miyato et al. 2018, 1802.05957). `dropout` of the features is for a discriminator, not for a critic with a penalty.
+    (Miyato et al. 2018, 1802.05957).
     """
 
     def __init__(self, channels: int = 1, image_size: int = 28, num_classes: int | None = 10, width: int = 32,

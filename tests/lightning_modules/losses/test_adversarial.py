@@ -87,3 +87,14 @@ def test_a_sure_discriminator_leaves_a_gradient_to_one_of_the_two():
         score = torch.tensor([-20.0], requires_grad=True)
         loss(score).backward()
         assert score.grad.item() == pytest.approx(gradient, abs=1e-6)
+
+
+def test_penalty_is_in_full_precision_in_a_run_of_less():
+    torch.manual_seed(0)
+    critic, alpha = nn.Linear(18, 1), UniformAlpha()(5)
+    plain = gradient_penalty(lambda x: critic(x.flatten(1))[:, 0], images(5), images(5, seed=2), alpha)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        in_run = gradient_penalty(lambda x: critic(x.flatten(1))[:, 0], images(5), images(5, seed=2).bfloat16(), alpha)
+        in_run.backward()
+    assert in_run.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert critic.weight.grad.dtype == torch.float32
