@@ -22,6 +22,7 @@ class Batch(TypedDict, total=False):
     control: Tensor  # float32 [B, C, H, W] in [-1, 1]
     prefix_length: Tensor  # int64 [B], tokens that are given; those after them are to be told
     answer: list[str]  # B strings
+    kind: list[str]  # B strings, what a question asks for
     attributes: Tensor  # int64 [B, K, A], -1 where there is no object
     box: Tensor  # float32 [B, K, 4], x0 y0 x1 y1 in 0..1, y down
     centre: Tensor  # float32 [B, K, 2], x y in 0..1, y down
