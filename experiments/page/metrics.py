@@ -25,6 +25,7 @@ KINDS: tuple[tuple[str, str, Literal["lower", "higher"]], ...] = (
     (r"fd_(?P<by>\w+)", "Fréchet distance", "lower"),
     (r"kid(_(?P<by>\w+))?", "KID", "lower"),
     (r"bits_per_dim", "bits per dimension", "lower"),
+    (r"nats_per_image", "nats per image", "lower"),
     (r"(?P<by>\w+)_accuracy", "accuracy", "higher"),
     (r"accuracy", "accuracy", "higher"),
 )
