@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from datamodules.scenes.questions import questions
-from datamodules.scenes.wording import NUMBERS, Pairs, Thing, Wording, relation
-from datamodules.scenes.world import COLOURS, PLACES, SHAPES, SIZES, TEXTURES
+from datamodules.scenes.wording import NUMBERS, VOCABULARY, Pairs, Thing, Wording, relation
+from datamodules.scenes.world import PLACES, SHAPES
 
 STYLES = ("mixed", "short", "full", "question")
 RELATIONS = ("left of", "right of", "above", "below")
@@ -87,23 +87,26 @@ def _any(words: Iterable[str]) -> str:
     return "|".join(sorted(words, key=len, reverse=True))
 
 
-_SIZES = {*SIZES, *(word for word, meant in SYNONYMS.items() if meant in SIZES)}
+_MEANING = {word: (name, word) for name in ("size", "texture", "colour") for word in VOCABULARY[name]}
+_MEANING |= {word: _MEANING[meant] for word, meant in SYNONYMS.items() if meant in _MEANING}
 _PHRASE = re.compile(
-    rf"\b(?:(?P<article>an?|the|one) )?(?:(?P<size>{_any(_SIZES)}) )?"
-    rf"(?:(?P<texture>{_any({*TEXTURES, 'spotted'})}) )?(?:(?P<colour>{_any(COLOURS)}) )?(?P<shape>{_any(SHAPES)})\b"
+    rf"\b(?:(?P<article>an?|the|one) )?(?P<adjectives>(?:(?:{_any(_MEANING)})(?:,| and)? )*)(?P<shape>{_any(SHAPES)})\b"
 )
 _PLACE = re.compile(rf"\b(?:in|at|on) the ({_any(PLACES)})\b(?! of)")
 _RELATION = re.compile(rf"\b({_any([*RELATIONS, 'over', 'under'])})\s*$")
+_DENIED = re.compile(r"[^.!?]*\? no\b")
 
 
 def parse(text: str) -> Said:
-    """The claims of a caption in this language, also of one that a person wrote ("red star above a ring"); what it does
-    not know it leaves out. "the blue ring" is an object named before, where there is one."""
+    """The claims of a caption in this language, also of one that a person wrote ("red, striped star above a ring"); what it
+    does not know it leaves out. "the blue ring" is an object named before, where there is one; a question with the
+    answer no claims nothing."""
     said = Said()
     before, last = 0, None
-    text = text.lower()
+    text = _DENIED.sub("", text.lower())
     for phrase in _PHRASE.finditer(text):
-        claims = {key: SYNONYMS.get(word, word) for key, word in phrase.groupdict().items() if word and key != "article"}
+        words = re.findall(r"\w+", phrase["adjectives"])
+        claims = {**dict(_MEANING[word] for word in words if word != "and"), "shape": phrase["shape"]}
         between = _RELATION.search(text[before : phrase.start()].rstrip())
         number = _named_before(claims, said) if phrase["article"] == "the" else None
         if number is None:

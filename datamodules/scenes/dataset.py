@@ -18,7 +18,7 @@ from datamodules.scenes.wording import VOCABULARY, things, wordings
 if TYPE_CHECKING:
     import datasets
 
-VERSION = 2  # part of the fingerprint: raise it when a picture or a sentence changes
+VERSION = 3  # part of the fingerprint: raise it when a picture or a sentence changes
 CHUNK = 256  # scenes drawn at a time
 STREAMS = {"train": 0, "validation": 1, "test": 2, "held_out": 3}
 HELD_OUT = (
@@ -42,8 +42,8 @@ class Scenes(sources.Source):
         min_objects, max_objects: How many objects a scene has, 1 to 3, each number as often.
         held_out: Pairs such as "red star" that never occur in train, validation and test.
         correlation: The planted bias of train and validation: P(colour | shape) of each shape's own colour (red circle,
-            orange square, yellow triangle, green star, cyan heart, blue ring, purple cross, pink moon), in (0, 1); null
-            gives every colour the same share.
+            orange square, yellow triangle, green star, cyan heart, blue ring, purple cross, pink moon), in (0, 1), exact for the
+            nearest object (no pair stands twice in a scene); null gives every colour the same share.
         shift: What differs in test and held_out: palette (other shades), outline (objects are lines), clutter (specks
             behind them), texture (a pattern never seen), noise.
         caption_style: short (colour and shape), full (every attribute and relation), mixed (one short, three full), or

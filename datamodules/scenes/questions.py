@@ -49,17 +49,16 @@ def _count(objects: list[Thing], wording: Wording, pairs: Pairs) -> tuple[str, s
 
 
 def _exists(objects: list[Thing], wording: Wording, pairs: Pairs) -> tuple[str, str, str] | None:
+    """One that is there or one that is not, drawn as the objects of such scenes are; both, or neither, can be asked."""
     there = [(thing.shape, thing.colour) for thing in objects]
+    number = wording.choose(range(len(objects)))
+    drawn = [pairs(number, next(wording.draws), next(wording.draws)) for _ in range(4)]
+    absent = next((pair for pair in drawn if pair not in there), None)
+    if absent is None:
+        return None
     answer = wording.choose(["yes", "no"])
-    named = wording.choose(there)
-    if answer == "no":
-        number = wording.choose(range(len(objects)))
-        drawn = [pairs(number, next(wording.draws), next(wording.draws)) for _ in range(4)]
-        absent = [pair for pair in drawn if pair not in there]
-        if not absent:
-            return None
-        named = absent[0]
-    return wording.choose([f"is there {_a(named)}?", f"do you see {_a(named)}?"]), answer, "exists"
+    named = _a(wording.choose(there) if answer == "yes" else absent)
+    return wording.choose([f"is there {named}?", f"do you see {named}?"]), answer, "exists"
 
 
 def _place(objects: list[Thing], wording: Wording, pairs: Pairs) -> tuple[str, str, str] | None:

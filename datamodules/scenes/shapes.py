@@ -16,11 +16,11 @@ def square(x: Floats, y: Floats) -> Floats:
 
 def triangle(x: Floats, y: Floats) -> Floats:
     """Equilateral, point up: the three half planes at the same distance from the centre of mass, each as long as its side."""
-    x, y = np.abs(x), y - 0.22
+    x, y = np.abs(x), y - 0.14
     lean = np.sqrt(3) / 2 * x - 0.5 * y
-    beyond = np.maximum(lean, y) - 0.55
+    beyond = np.maximum(lean, y) - 0.5
     along = np.where(lean > y, 0.5 * x + np.sqrt(3) / 2 * y, x)
-    corner = np.maximum(np.abs(along) - 0.55 * np.sqrt(3), 0)
+    corner = np.maximum(np.abs(along) - 0.5 * np.sqrt(3), 0)
     return _length(corner, np.maximum(beyond, 0)) + np.minimum(beyond, 0)
 
 

@@ -17,7 +17,7 @@ def corners(shape: str) -> NDArray[np.float64]:
         return np.array([(-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)])
     if shape == "triangle":
         turns = np.deg2rad([90, 210, 330])
-        return np.stack([1.1 * np.cos(turns), 0.22 - 1.1 * np.sin(turns)], 1)
+        return np.stack([np.cos(turns), 0.14 - np.sin(turns)], 1)
     if shape == "star":
         turns, away = np.deg2rad(36 * np.arange(10)), np.where(np.arange(10) % 2, 0.48, 1.0)
         return np.stack([away * np.sin(turns), -away * np.cos(turns)], 1)
