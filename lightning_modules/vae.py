@@ -39,7 +39,7 @@ class VAE(Model):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))      # in the checkpoint: a resumed warm-up goes on
         self.check()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         loss = super().training_step(batch, batch_idx)
         self.steps += 1
         return loss
