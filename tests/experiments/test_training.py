@@ -57,7 +57,7 @@ MISTAKES = [
     (["fit", "classifier", "--data", "digits", "--out", "/dev/null/run"], ["/dev/null/run"]),
     (["sample", "classifier", "--guidence", "3"], ["--guidence", "--guidance"]),
     (["sample", "classifier", "--steps", "0"], ["--steps 0"]),
-    (["sample", "classifier", "--out", "picture"], ["picture.png"]),
+    (["sample", "classifier", "--out", "picture.jpg"], ["picture.png"]),
     (["sweep", "--wrokers", "2", "noise_schedules_digits"], ["--wrokers", "--workers"]),
     (["report"], ["RUNS"]),
     (["list", "everything"], ["everything"]),
