@@ -101,6 +101,10 @@ class HuggingFaceData(lightning.LightningDataModule):
                 raise ValueError(f"{argument}: {value} is not a positive whole number")
         if isinstance(validation_split, float) and not 0 < validation_split < 1:
             raise ValueError(f"validation_split: {validation_split} is not a share between 0 and 1")
+        if isinstance(validation_split, float) and isinstance(path, sources.Source) and not path.shares_train:
+            raise ValueError(
+                f"validation_split: training rows of {path.title} do not validate; give a split's name, such as test"
+            )
 
     # What the data is -----------------------------------------------------------------------------------------------
 

@@ -38,10 +38,11 @@ SPLIT_FOLDERS = {
 class Source(ABC):
     """A data set that is made, not found: goes where a path goes.
 
-    `title` is its short name, for files and errors.
+    `title` is its short name, for files and errors. `shares_train`: whether a share of its training rows may validate.
     """
 
     title: str
+    shares_train = True
 
     @abstractmethod
     def load(self, image_size: int | None) -> "Mapping[str, datasets.Dataset]":
