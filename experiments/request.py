@@ -3,6 +3,11 @@
 An experiment is a YAML of experiments/configs. Beside LightningCLI's keys (model, trainer, seed_everything) it may hold
 `data: NAME` (a file of configs/data), `needs: [NAME, ...]` (experiments trained first; a string `run:NAME` is their run folder),
 and dotted keys such as `data.image_size: 16`, which mean the same as on the command line.
+
+In an experiment's YAML and in flags (so in the parameters of a sweep too) a string `samples:NAME:NUM` is the folder of a data set
+of NUM pictures (default 10,000) drawn with seed 0 from the finished run of experiment NAME, which names its data set itself. The
+string says all, so `needs:` does not name it: what the settled config uses is trained where no finished run is there, and drawn
+once, into RUN/samples/data-NUM-SEED.
 """
 
 import json
@@ -18,6 +23,8 @@ from experiments.catalogue import FOLDERS, Mistake, entries, find, nearest, read
 
 DEFAULTS = FOLDERS["experiment"] / "defaults.yaml"
 DEFAULT_DATA = "datamodules.image_classes.ImageClasses"
+SAMPLES = re.compile(r"\bsamples:([\w./-]+)(?::(\d+))?")
+NUM_SAMPLES = 10000
 
 
 @dataclass
@@ -90,6 +97,12 @@ class Request:
                   if not (value == ["null"] and set_null(own, flag.removeprefix("--").split("."))) for part in (flag, *value)]
         return ["--config", str(DEFAULTS), "--config", json.dumps(with_runs(own, needed)), *self.data_arguments, *others]
 
+    def with_samples(self, folders: Mapping[tuple[str, int], Path]) -> "Request":
+        """The same request, reading the folders in the place of their `samples:NAME:NUM`."""
+        settled = Request(self.name, self.data, self.out, with_samples(self.flags, folders))
+        settled.yaml = with_samples(self.yaml, folders)
+        return settled
+
     @property
     def data_flags(self) -> list[str]:
         """`data_arguments` in the form in which `fit` takes them, for an experiment that trains on the same data."""
@@ -110,6 +123,24 @@ def with_runs(value: Any, needed: Mapping[str, Path]) -> Any:
             raise Mistake(f"{value!r} is used but `needs:` does not name {match[1]}; add it: needs: [{match[1]}]")
         return str(needed[match[1]].resolve())
     return value
+
+
+def samples_in(value: Any) -> set[tuple[str, int]]:
+    """(NAME, NUM) of every `samples:NAME:NUM` in a YAML, a config or flags."""
+    found = SAMPLES.findall(json.dumps(value, default=str))
+    return {(name, int(num or NUM_SAMPLES)) for name, num in found}
+
+
+def with_samples(value: Any, folders: Mapping[tuple[str, int], Path]) -> Any:
+    """The same YAML or flags with the folder in the place of each `samples:NAME:NUM` that has one."""
+    def folder(match: re.Match[str]) -> str:
+        return str(folders.get((match[1], int(match[2] or NUM_SAMPLES)), match[0]))
+
+    if isinstance(value, dict):
+        return {key: with_samples(item, folders) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_samples(item, folders) for item in value]
+    return SAMPLES.sub(folder, value) if isinstance(value, str) else value
 
 
 def set_null(value: Any, path: list[str]) -> bool:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from experiments.catalogue import FOLDERS, Arguments, Mistake, find, nearest, read_yaml
-from experiments.request import as_flag
+from experiments.request import as_flag, samples_in
 from experiments.runs import load_runs, new_id, runs_root, scrub, write_atomically
 from experiments.wandb_mode import settle_wandb_mode
 from experiments.workers import Outcome, Slots
@@ -259,8 +259,10 @@ def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> li
                 slots.begin()
             experiment = find("experiment", str(parameters["experiment"]))
             attempt.folder = f"{experiment.stem}-{new_id()}"
-            base = tuple(part for part in attempt.arguments if not part.startswith("--") or part.startswith("--data"))
-            if base not in prepared and (needs := read_yaml(experiment).get("needs")):
+            base = tuple(part for part in attempt.arguments if part.startswith("--data") or part[:2] != "--" or "samples:" in part)
+            content = read_yaml(experiment)
+            needs = [*content.get("needs", []), *sorted({name for name, _ in samples_in([content, attempt.arguments])})]
+            if base not in prepared and needs:
                 progress.note(f"first, unless finished runs are there, what {experiment.stem} needs: {', '.join(needs)}")
                 progress.note(slots.prepare(attempt.arguments))
             prepared.add(base)

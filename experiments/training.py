@@ -22,8 +22,9 @@ from datamodules.sources import say_once
 from experiments.catalogue import Mistake
 from experiments.mistakes import one_line, said_by_constructors
 from experiments.record import RunRecord, WandbRecord
-from experiments.request import Request, split_equals
+from experiments.request import Request, samples_in, split_equals
 from experiments.runs import find_run, load_runs, new_run_folder, runs_root
+from experiments.sampling import draw_data_set
 from experiments.wandb_mode import settle_wandb_mode
 
 NOT_IDENTITY = ("batch_size", "num_workers", "flip")       # arguments that do not change which pictures a data set holds
@@ -91,6 +92,7 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
     calm_libraries()
     request = Request.read(arguments)
     config = check(request)
+    request = settle_samples(request, config, quiet)
     known = facts(parse_data(request))
     needed = fit_missing(request, config, quiet)
     mode = settle_wandb_mode()[1]
@@ -116,7 +118,22 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
 def fit_needs(arguments: list[str]) -> dict[str, Path]:
     """Trains the experiments that a `fit` with these arguments stands on, unless finished runs are there."""
     request = Request.read(arguments)
-    return fit_missing(request, check(request), quiet=True)
+    config = check(request)
+    return fit_missing(settle_samples(request, config, quiet=True), config, quiet=True)
+
+
+def settle_samples(request: Request, config: Mapping[str, Any], quiet: bool) -> Request:
+    """The request with every `samples:NAME:NUM` that its config uses drawn; one that a flag has taken out is not."""
+    folders = {}
+    for need, num in sorted(samples_in(config)):
+        if "data" not in Request(need).yaml:
+            raise Mistake(f"samples:{need}: the experiment names no data set; take one that does, or add `data: NAME` to it")
+        run = fit_need(need, request, quiet)
+        folders[need, num] = (run / "samples" / f"data-{num}-0").resolve()
+        if not folders[need, num].is_dir():
+            print(f"{request.experiment} needs {num} samples of {run}: drawing them once", file=sys.stderr)
+            draw_data_set(run, folders[need, num], num)
+    return request.with_samples(folders)
 
 
 def fit_missing(request: Request, config: Mapping[str, Any], quiet: bool) -> dict[str, Path]:
@@ -141,7 +158,8 @@ def fit_need(need: str, request: Request, quiet: bool) -> Path:
     for run in reversed(load_runs_below(runs_root() / own.experiment)):
         if run.state == "finished" and recipe(run.config) == wanted:
             return run.folder
-    print(f"{request.experiment} needs {own.experiment} on the same data: training it first", file=sys.stderr)
+    where = "" if "data" in own.yaml else " on the same data"
+    print(f"{request.experiment} needs {own.experiment}{where}: training it first", file=sys.stderr)
     return fit([need, *own.data_flags], quiet=quiet)
 
 

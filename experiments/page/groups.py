@@ -22,6 +22,7 @@ BOOKKEEPING = frozenset(
         "config",
     }
 )  # settings that say where a run is written, or which draw of chance it is; never what is compared
+SAMPLES = re.compile(r"([^/]+)/[^/]+/samples/data-\d+-\d+$")  # pictures of a run: told by the run's experiment
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def short(value: Any, arguments: bool = True) -> str:
         return "[" + ", ".join(short(item) for item in value) + "]"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, str) and (drawn := SAMPLES.search(value)):
+        return drawn[1]
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
