@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -180,6 +181,13 @@ def real_reference(
         reference = _gather(batches, num)
         _save(path, reference)
     return reference
+
+
+def real_features(extractor: Extractor, real: RealImages, num: int, batch_size: int, device: torch.device) -> Tensor:
+    """Features float32 [num, D] on the CPU of the first `num` real images, however many: kept on the disk by parts of
+    10,000 at most, equal ones (a Gaussian needs two)."""
+    parts = [real.take(places) for places in np.array_split(np.arange(num), -(-num // MAX_FEATURES))]
+    return torch.cat([real_reference(extractor, part, len(part), batch_size, device).features for part in parts])
 
 
 def cache_folder() -> Path:
