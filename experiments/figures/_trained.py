@@ -34,8 +34,7 @@ class Trained:
         if not (folder / "checkpoints" / "last.ckpt").is_file():
             raise Mistake(f"run {folder}: no checkpoint there (last.ckpt); let it finish, or give another with --run KEY=RUN")
         self.classes: list[str] = [str(name) for name in self.run.status.get("classes") or []]
-        self.model: Any = load_run(folder)
-        self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = opened(folder)
         self.kind = type(self.model).__name__
         for method in methods:
             if not hasattr(self.model, method):
@@ -99,6 +98,11 @@ class Trained:
         """How many of its samples show their label, in words that follow others; nothing if it was not measured."""
         accuracy = self.run.last("val/class_accuracy")
         return "" if accuracy is None else f"; {accuracy:.0%} of its samples show their label, says a classifier"
+
+
+def opened(folder: Path) -> Any:
+    """The model of a run, ready to be asked; on the GPU if there is one."""
+    return load_run(folder).eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def show_grid(ax: Axes, images: Tensor, columns: int, row_names: Sequence[str] = (), column_names: Sequence[str] = ()) -> None:
