@@ -26,6 +26,10 @@ KINDS: tuple[tuple[str, str, Literal["lower", "higher"]], ...] = (
     (r"kid(_(?P<by>\w+))?", "KID", "lower"),
     (r"bits_per_dim", "bits per dimension", "lower"),
     (r"nats_per_image", "nats per image", "lower"),
+    (r"precision_(?P<by>\w+)", "precision", "higher"),
+    (r"recall_(?P<by>\w+)", "recall", "higher"),
+    (r"coverage_(?P<by>\w+)", "coverage", "higher"),
+    (r"read", "worst attribute read", "higher"),
     (r"(?P<by>\w+)_accuracy", "accuracy", "higher"),
     (r"accuracy", "accuracy", "higher"),
 )
