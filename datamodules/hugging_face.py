@@ -7,7 +7,7 @@ picture is decoded once into one memory map per split (decoded.py); from then on
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -134,7 +134,7 @@ class HuggingFaceData(lightning.LightningDataModule):
         The same on every machine and from every source. Needs `prepare_data`.
         """
         digest = hashlib.sha256()
-        for split in self._splits:
+        for split in [split for split in splits.SPLITS if split in self._splits]:
             digest.update(f"{split} {self._read(split).image.shape} {self._read(split).sha256} ".encode())
         for split in ("train", "validation"):  # labels of a test split may be secret
             for key, values in self._arrays(split).items():
@@ -144,11 +144,12 @@ class HuggingFaceData(lightning.LightningDataModule):
         return digest.hexdigest()[:16]
 
     def images(self, split: str) -> np.ndarray:
-        """Memory-mapped uint8 [N, C, H, W] of train, validation or test: the pictures as the model sees them."""
+        """Memory-mapped uint8 [N, C, H, W] of train, validation, test or a further split of the source (held_out): the
+        pictures as the model sees them."""
         return self._read(split).image
 
     def labels(self, split: str) -> np.ndarray:
-        """int64 [N] of train, validation or test, row for row with `images(split)`."""
+        """int64 [N], row for row with `images(split)`."""
         if "label" not in (arrays := self._arrays(split)):
             raise ValueError(f"labels: {self._called} has no classes; name a column with --data.columns.label NAME")
         return arrays["label"]
@@ -233,10 +234,15 @@ class HuggingFaceData(lightning.LightningDataModule):
     # Source -> one datasets.Dataset per split -----------------------------------------------------------------------
 
     @cached_property
+    def _source(self) -> "Mapping[str, datasets.Dataset]":
+        return sources.load(self.path, self.name, self.revision, self.image_size)
+
+    @cached_property
     def _chosen(self) -> "dict[str, tuple[datasets.Dataset, np.ndarray]]":
-        """For train, validation and (where there is one) test: a split of the source, and which of its rows."""
+        """For train, validation and (where there is one) test: a split of the source, and which of its rows; further
+        splits join them when they are asked for."""
         return splits.choose(
-            sources.load(self.path, self.name, self.revision, self.image_size),
+            self._source,
             called=self._called,
             train=self.train_split,
             validation=self.validation_split,
@@ -246,18 +252,21 @@ class HuggingFaceData(lightning.LightningDataModule):
 
     @cached_property
     def _splits(self) -> "dict[str, datasets.Dataset]":
-        """The rows of train, validation and (where there is one) test, pictures still encoded."""
-        return {
-            split: dataset if len(rows) == len(dataset) else dataset.select(rows)
-            for split, (dataset, rows) in self._chosen.items()
-        }
+        """The rows of the chosen splits, pictures still encoded."""
+        return {split: splits.rows_of(*chosen) for split, chosen in self._chosen.items()}
 
     def _split(self, split: str) -> "datasets.Dataset":
-        if split not in self._splits:
+        if split in self._splits:
+            return self._splits[split]
+        if split == "test":
             raise ValueError(
                 f"test_split: {self._called} has no split {self.test_split!r} (give --data.test_split NAME)"
             )
-        return self._splits[split]
+        if split not in self._source:
+            near = sources.nearest(split, self._source)
+            raise ValueError(f"split: {self._called} has no split {split!r}{near} (it has: {', '.join(self._source)})")
+        self._chosen[split] = self._source[split], splits.drawn(len(self._source[split]), self.limit)
+        return self._splits.setdefault(split, splits.rows_of(*self._chosen[split]))
 
     def _column(self, key: str, candidates: Sequence[str], kind: str, paths: Sequence[str] = ()) -> str:
         """The column of a key, or one of the `paths` into columns: the mapped one, else the first candidate."""

@@ -42,11 +42,7 @@ def choose(
     chosen = {}
     for split, name in named.items():
         if name in source:
-            dataset = source[name]
-            rows = np.arange(len(dataset))
-            if limit is not None and limit < len(rows):
-                rows = np.sort(_shuffled(rows)[:limit])
-            chosen[split] = dataset, rows
+            chosen[split] = source[name], drawn(len(source[name]), limit)
     if isinstance(validation, float):
         dataset, rows = chosen["train"]
         held_out = round(validation * len(rows))
@@ -59,6 +55,17 @@ def choose(
         chosen["train"] = dataset, np.sort(order[held_out:])
         chosen["validation"] = dataset, np.sort(order[:held_out])
     return {split: chosen[split] for split in SPLITS if split in chosen}
+
+
+def drawn(num_rows: int, limit: int | None) -> np.ndarray:
+    """All rows, or `limit` of them drawn with a fixed seed; ascending."""
+    rows = np.arange(num_rows)
+    return rows if limit is None or limit >= num_rows else np.sort(_shuffled(rows)[:limit])
+
+
+def rows_of(dataset: "datasets.Dataset", rows: np.ndarray) -> "datasets.Dataset":
+    """The dataset itself where `rows` are all of it."""
+    return dataset if len(rows) == len(dataset) else dataset.select(rows)
 
 
 def _shuffled(rows: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datamodules.image_classes import ImageClasses
+from datamodules.scenes.dataset import HELD_OUT, Scenes
 from tests.datamodules.numbered import numbered, ready
 
 
@@ -106,3 +107,17 @@ def test_loaders_never_move_the_global_generator(tmp_path: Path) -> None:
         for batch in loader:
             data.on_after_batch_transfer(batch, 0)
     assert torch.equal(torch.get_rng_state(), state) and (np.random.get_state()[1] == numpy_state).all()
+
+
+def test_a_further_split_of_the_source_is_read_when_asked_for(tmp_path: Path) -> None:
+    scenes = Scenes(num_train=30, num_validation=6, num_test=8)
+    data = ImageClasses(scenes, image_size=16)
+    before = data.fingerprint
+    pairs = {data.class_names[label] for label in data.labels("held_out")}
+    assert len(data.images("held_out")) == 8 and pairs <= set(HELD_OUT)
+    assert data.fingerprint == before == ImageClasses(scenes, image_size=16).fingerprint
+    assert len(ImageClasses(scenes, image_size=16, limit=5).images("held_out")) == 5
+    named = ImageClasses(scenes, image_size=16, validation_split="held_out")
+    assert (named.images("validation") == data.images("held_out")).all()
+    with pytest.raises(ValueError, match="split: scenes has no split 'heldout', did you mean 'held_out'"):
+        data.images("heldout")
