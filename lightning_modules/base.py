@@ -1,15 +1,19 @@
-"""What every model shares: losses become a logged step, and the optimiser; what every game of two networks shares."""
+"""What every model shares: losses become a logged step, and the optimiser; what games of two networks share, and pairs of towers."""
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from datamodules.batch import Batch
 from lightning_modules.diffusion.noise import Generators, randn
+from lightning_modules.losses.contrastive import gathered, text_ids
 
 
 class Model(LightningModule):
@@ -41,10 +45,14 @@ class Model(LightningModule):
         self.evaluate("test", batch, batch_idx)
 
     def configure_optimizers(self):
-        optimizer = self.optimizer(filter(lambda parameter: parameter.requires_grad, self.parameters()))
+        optimizer = self.optimizer(self.trained_parameters())
         if self.lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+
+    def trained_parameters(self) -> Iterable[Any]:
+        """What the optimiser is given: the parameters that have a gradient, or groups of them."""
+        return filter(lambda parameter: parameter.requires_grad, self.parameters())
 
     def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
         devices = [self.device] if self.device.type == "cuda" else []
@@ -113,6 +121,43 @@ class Adversarial(Model):
 
     def label(self, batch: Batch) -> Tensor | None:
         return None if self.generator.num_classes is None else batch["label"].to(self.device)
+
+
+class Contrastive(Model):
+    """Pictures and texts as unit vectors of one space; the subclass says which pairs its loss wants near, and what a cosine means.
+
+    `network.image(images [B, C, H, W] in [-1, 1]) -> [B, D]`, `network.text(tokens int64 [B, T], mask bool [B, T]) -> [B, D]`, of
+    any length. `scale`, which a cosine is multiplied by, is the start of a learned one. In several processes every image is held
+    against the texts of all. Gains, biases and other vectors of parameters do not decay.
+    """
+
+    def __init__(self, network: nn.Module, scale: float, optimizer: OptimizerCallable = torch.optim.AdamW,
+                 lr_scheduler: LRSchedulerCallable | None = None) -> None:
+        super().__init__(optimizer, lr_scheduler)
+        self.network: Any = network
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.exp()
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Unit vectors [B, D] of images [B, C, H, W] in [-1, 1]."""
+        return F.normalize(self.network.image(images), dim=1)
+
+    def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors [B, D] of texts: tokens int64 [B, T] and mask bool [B, T], true where a token stands."""
+        return F.normalize(self.network.text(tokens, mask), dim=1)
+
+    def pairs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Images and texts [N, D] of the batch, of all processes, and int64 [N], equal for equal texts."""
+        image, text = self.embed_images(batch["image"]), self.embed_tokens(batch["tokens"], batch["mask"])     # B D, B D
+        return gathered(image), gathered(text), text_ids(gathered(batch["tokens"]))
+
+    def trained_parameters(self) -> Iterable[Any]:
+        trained = [*super().trained_parameters()]
+        return [{"params": [parameter for parameter in trained if parameter.ndim > 1]},
+                {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0}]
 
 
 def num_rows(batch: Batch) -> int:
