@@ -14,7 +14,7 @@ from tests.datamodules.numbered import numbered, ready
 
 def test_a_batch_keeps_the_contract(tmp_path: Path) -> None:
     data = ready(numbered(tmp_path, 200), batch_size=16)
-    assert data.facts() == {"channels": 1, "image_size": 8, "num_classes": 2}
+    assert data.facts() == {"channels": 1, "image_size": 8, "num_classes": 2, "class_names": data.class_names}
     assert data.title == tmp_path.name.lower()
     wire = next(iter(data.train_dataloader()))
     assert wire["image"].dtype == torch.uint8  # a quarter of the bytes on the way to the device
@@ -96,7 +96,7 @@ def test_the_fingerprint_follows_the_content_not_the_place(tmp_path: Path) -> No
 
 def test_facts_decode_nothing(tmp_path: Path, own_cache: Path) -> None:
     data = ImageClasses(str(numbered(tmp_path, 20)))
-    assert data.facts() == {"channels": 1, "image_size": 8, "num_classes": 2}
+    assert data.facts() == {"channels": 1, "image_size": 8, "num_classes": 2, "class_names": data.class_names}
     assert not own_cache.exists()
 
 

@@ -53,7 +53,8 @@ class Tiny(sources.Source):
 def test_a_source_is_a_data_set_like_any_other() -> None:
     source = Tiny()
     data = ImageClasses(source)
-    assert data.facts() == {"channels": 1, "image_size": 6, "num_classes": 2} and data.title == "tiny_things"
+    facts = {"channels": 1, "image_size": 6, "num_classes": 2, "class_names": data.class_names}
+    assert data.facts() == facts and data.title == "tiny_things"
     assert set(source.rows.made) == {"train", "test"}  # held_out was not asked for
     data.prepare_data()
     assert len(data.fingerprint) == 16 and [len(data.images(split)) for split in ("train", "validation")] == [18, 2]
@@ -100,7 +101,8 @@ def test_a_yaml_holds_a_source_and_flags_change_it(tmp_path: Path) -> None:
     assert parsed(tmp_path).init_args.path.init_args.as_dict() == {"num": 30, "correlation": 0.9}
     changed = parsed(tmp_path, "--data.path.correlation", "0.7", "--data.path.num", "12")
     assert changed.init_args.path.init_args.as_dict() == {"num": 12, "correlation": 0.7}
-    assert training.facts(changed) == {"channels": 1, "image_size": 8, "num_classes": 2}
+    facts = {"channels": 1, "image_size": 8, "num_classes": 2, "class_names": ["even", "odd"]}
+    assert training.facts(changed) == facts
     with pytest.raises(Mistake, match=r"unknown key data.path.corelation; nearest: correlation"):
         parsed(tmp_path, "--data.path.corelation", "0.7")
     with pytest.raises(Mistake, match=r"data.path.correlation: expected float, found 'high'"):
