@@ -10,11 +10,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image, PngImagePlugin
 
 from callbacks.extractors import load_run
@@ -26,6 +28,8 @@ from experiments.catalogue import Arguments, Mistake, nearest
 from experiments.runs import find_run, new_id
 from lightning_modules.diffusion.samplers import Sampler
 
+PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
 
 def main(arguments: list[str]) -> int:
     """The verb `sample`."""
@@ -36,6 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sampler", help="ddim, ancestral, euler, eulerancestral, heun or dpmsolverpp2m (default: the run's)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the run's)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance s: 1 conditional, more exaggerates (default: the run's)")
+    parser.add_argument("--precision", choices=sorted(PRECISIONS), help="of the network's sums (default: the run's)")
     parser.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i (default: 0)")
     parser.add_argument("--out", type=Path, help="the PNG (default: RUN/samples/...), or a folder for a data set")
     asked = parser.parse_args(arguments)
@@ -63,15 +68,17 @@ def main(arguments: list[str]) -> int:
         model.guidance = asked.guidance
     labels = labels_for(asked.label, status.get("classes", []), asked.num)
     if asked.out is not None and asked.out.suffix.lower() != ".png":
-        print(write_data_set(model, folder, asked.out, labels, seed=asked.seed, num_steps=asked.steps))
+        print(write_data_set(model, folder, asked.out, labels, seed=asked.seed, num_steps=asked.steps, precision=asked.precision))
         return 0
     settings = model.sampling_settings()
     steps = asked.steps or settings["num_steps"]
     generator = [torch.Generator().manual_seed(asked.seed + index) for index in range(asked.num)]
     watched = {"progress": lambda chain: track(chain, "sampling")} if hasattr(model, "num_sampling_steps") else {}
-    images = model.sample({"label": labels.to(model.device)}, generator=generator, num_steps=steps, **watched)
+    precision = asked.precision or precision_of(folder)
+    with at_precision(precision, model.device):
+        images = model.sample({"label": labels.to(model.device)}, generator=generator, num_steps=steps, **watched)
 
-    parameters = {**settings, "num_steps": steps, "seed": asked.seed, "label": asked.label,
+    parameters = {**settings, "num_steps": steps, "precision": precision, "seed": asked.seed, "label": asked.label,
                   "size": f"{images.shape[3]}x{images.shape[2]}", "run": f"{status['experiment']}/{status['id']}"}
     how = re.split(r"\W", parameters["sampler"])[0].lower()
     out = asked.out or folder / "samples" / f"{asked.label or 'all'}-{how}-{steps}-{asked.seed}.png"
@@ -100,7 +107,7 @@ def draw_data_set(folder: Path, out: Path, num: int, seed: int = 0) -> Path:
 
 
 def write_data_set(model: Any, folder: Path, out: Path, labels: torch.Tensor, *, seed: int = 0, num_steps: int | None = None,
-                   batch_size: int = 500) -> Path:
+                   precision: str | None = None, batch_size: int = 500) -> Path:
     """Draws a picture for each of `labels` [N] and writes the folder `out`, which appears only when it is whole.
 
     train.parquet has the columns image (PNG) and label (a ClassLabel with the run's class names); picture i is drawn from seed + i,
@@ -111,6 +118,7 @@ def write_data_set(model: Any, folder: Path, out: Path, labels: torch.Tensor, *,
 
     status = json.loads((folder / "status.json").read_text())
     settings, classes = model.sampling_settings(), status.get("classes", [])
+    precision = precision or precision_of(folder)
     if not settings["conditional"] or not classes:
         raise Mistake(f"--out {out}: run {folder} draws without a class, so its pictures have no label; give --out {out}.png")
     if out.exists():
@@ -120,15 +128,16 @@ def write_data_set(model: Any, folder: Path, out: Path, labels: torch.Tensor, *,
         for start in track(range(0, len(labels), batch_size), f"drawing {len(labels)} pictures"):
             asked = labels[start:start + batch_size]
             generators = [torch.Generator().manual_seed(seed + start + index) for index in range(len(asked))]
-            images = model.sample({"label": asked.to(model.device)}, generator=generators, num_steps=num_steps)
+            with at_precision(precision, model.device):
+                images = model.sample({"label": asked.to(model.device)}, generator=generators, num_steps=num_steps).float()
             if trouble := trouble_with(images):
                 raise Mistake(f"run {folder}: its pictures cannot be written: {trouble}")
             for pixels, label in zip(to_uint8(images).permute(0, 2, 3, 1).cpu().numpy(), asked.tolist(), strict=True):  # H W C
                 yield {"image": {"bytes": png(pixels), "path": None}, "label": label}
 
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=classes)})
-    parameters = {**settings, "num_steps": num_steps or settings["num_steps"], "seed": seed, "num_images": len(labels),
-                  "run": f"{status['experiment']}/{status['id']}"}
+    parameters = {**settings, "num_steps": num_steps or settings["num_steps"], "precision": precision, "seed": seed,
+                  "num_images": len(labels), "run": f"{status['experiment']}/{status['id']}"}
     partial = out.with_name(f".{out.name}-{new_id()}")
     partial.mkdir(parents=True)
     try:
@@ -149,6 +158,18 @@ def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def precision_of(folder: Path) -> str:
+    """The precision that a run was trained at and its pictures were measured at."""
+    asked = yaml.safe_load((folder / "config.yaml").read_text())["trainer"].get("precision")
+    return str(asked or ("bf16-mixed" if torch.cuda.is_available() else "32-true"))
+
+
+def at_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast where `precision` is a mixed one, as the Trainer has it for its steps."""
+    dtype = PRECISIONS.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def sampler_named(name: str) -> Sampler:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from experiments import training
 from experiments.__main__ import main
-from experiments.sampling import labels_for, sampler_named
+from experiments.sampling import at_precision, labels_for, sampler_named
 from lightning_modules.diffusion import samplers
 
 EXPERIMENT = """# a tiny diffusion model
@@ -47,6 +47,18 @@ def test_what_drew_the_picture_stands_in_it(run, tmp_path, capsys):
     written = json.loads(Image.open(out).text["parameters"])
     assert written | {"sampler": "EulerAncestral(spacing='trailing')", "num_steps": 3, "guidance": 2.0, "seed": 5, "size": "8x8",
                       "label": None} == written
+
+
+def test_the_precision_is_the_runs_or_the_one_asked_for(run, tmp_path):
+    def written(*flags: str) -> str:
+        assert main(["sample", str(run), "--num", "1", "--out", str(tmp_path / "one.png"), *flags]) == 0
+        return json.loads(Image.open(tmp_path / "one.png").text["parameters"])["precision"]
+
+    assert written() == ("bf16-mixed" if torch.cuda.is_available() else "32-true")
+    assert written("--precision", "bf16-mixed") == "bf16-mixed"
+    for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+        with at_precision(precision, torch.device("cpu")):
+            assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
 
 
 def test_the_same_seed_draws_the_same_picture_and_flags_count(run, tmp_path):
