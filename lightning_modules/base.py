@@ -127,14 +127,18 @@ class Contrastive(Model):
     """Pictures and texts as unit vectors of one space; the subclass says which pairs its loss wants near, and what a cosine means.
 
     `network.image(images [B, C, H, W] in [-1, 1]) -> [B, D]`, `network.text(tokens int64 [B, T], mask bool [B, T]) -> [B, D]`, of
-    any length. `scale`, which a cosine is multiplied by, is the start of a learned one. In several processes every image is held
-    against the texts of all. Gains, biases and other vectors of parameters do not decay.
+    any length. A cosine is multiplied by a learned scale that starts at `scale`; null: at the network's `learned_scale`, where it has
+    trained weights, else at `first_scale`. In several processes every image is held against the texts of all. Gains, biases and
+    other vectors of parameters do not decay.
     """
 
-    def __init__(self, network: nn.Module, scale: float, optimizer: OptimizerCallable = torch.optim.AdamW,
+    first_scale: float
+
+    def __init__(self, network: nn.Module, scale: float | None = None, optimizer: OptimizerCallable = torch.optim.AdamW,
                  lr_scheduler: LRSchedulerCallable | None = None) -> None:
         super().__init__(optimizer, lr_scheduler)
         self.network: Any = network
+        scale = scale or getattr(network, "learned_scale", None) or self.first_scale
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
     @property

@@ -7,8 +7,7 @@ text j; t is learned, and exp(t) is at most 100. Deviation: a caption that occur
 import math
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.batch import Batch
 from lightning_modules.base import Contrastive
@@ -20,12 +19,10 @@ LARGEST = 100.0
 class CLIP(Contrastive):
     """`network.image(images [B, C, H, W] in [-1, 1]) -> [B, D]`, `network.text(tokens [B, T], mask [B, T]) -> [B, D]`.
 
-    `scale` is exp(t) at the start.
+    `scale` is exp(t) at the start; null: that of the network's trained weights, else 1 / 0.07.
     """
 
-    def __init__(self, network: nn.Module, scale: float = 1 / 0.07, optimizer: OptimizerCallable = torch.optim.AdamW,
-                 lr_scheduler: LRSchedulerCallable | None = None) -> None:
-        super().__init__(network, scale, optimizer, lr_scheduler)
+    first_scale = 1 / 0.07
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         image, text, same = self.pairs(batch)                                                 # N D, N D, N

@@ -19,16 +19,19 @@ from lightning_modules.losses.contrastive import siglip_loss
 class SigLIP(Contrastive):
     """`network.image(images [B, C, H, W] in [-1, 1]) -> [B, D]`, `network.text(tokens [B, T], mask [B, T]) -> [B, D]`.
 
-    `scale` is exp(t') at the start, and `bias` b; null sets b at the first training batch. `chunk` images at a time the loss needs
+    `scale` is exp(t') at the start, and `bias` b; null: those of the network's trained weights, else 10, and b is set at the first
+    training batch. `chunk` images at a time the loss needs
     memory in proportion to the batch, not to its square.
     """
 
+    first_scale = 10.0
     started: Tensor
 
-    def __init__(self, network: nn.Module, scale: float = 10.0, bias: float | None = None, chunk: int | None = None,
+    def __init__(self, network: nn.Module, scale: float | None = None, bias: float | None = None, chunk: int | None = None,
                  optimizer: OptimizerCallable = torch.optim.AdamW, lr_scheduler: LRSchedulerCallable | None = None) -> None:
         super().__init__(network, scale, optimizer, lr_scheduler)
         self.chunk = chunk
+        bias = getattr(network, "learned_bias", None) if bias is None else bias
         self.bias = nn.Parameter(torch.tensor(-10.0 if bias is None else bias))
         self.register_buffer("started", torch.tensor(bias is not None))                       # in the checkpoint: set once in a run
 
