@@ -6,22 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.agreement import Verdict, claims_that_hold
-from callbacks.evaluation import (
-    Evaluation,
-    RealImages,
-    declaration,
-    per_image_generators,
-    precision,
-    sampling_declaration,
-)  # fmt: skip
+from callbacks.evaluation import Evaluation, RealImages, captions_of, declaration, draw_captions, sampling_declaration
 from callbacks.judges import Reader
-from callbacks.media import declare, log_table, trouble_with
-from callbacks.progress import track
+from callbacks.media import declare, log_table
 from callbacks.protocols import Samples
 from callbacks.reading_accuracy import COLUMNS, by_number
 
@@ -63,15 +54,24 @@ class AttributeAccuracy(Evaluation):
         split = "test" if stage == "test" else "validation"
         real = RealImages.of(trainer, split)
         num = min(self.num_images, len(real))
-        captions = trainer.datamodule.captions(split)  # type: ignore[attr-defined]
-        texts = [captions[row][place % len(captions[row])] for place, row in enumerate(real.rows(num))]
+        texts = captions_of(trainer, real, num)
         said = [self.parse(text) for text in texts]
         if not any(claims.objects for claims in said):
             raise ValueError(
                 f"AttributeAccuracy: no caption of {real.title} says anything that {self.parse.__name__} reads, for instance"
                 f" {texts[0]!r}; give the parser of your captions, or leave the callback out"
             )
-        drawn = self._verdicts(said, self._draw(trainer, pl_module, texts, real.shape, stage))
+        pictures = draw_captions(
+            trainer,
+            pl_module,
+            texts,
+            real.shape,
+            asker=self,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            what=f"{stage}: drawing {len(texts)} images for attribute accuracy",
+        )
+        drawn = self._verdicts(said, pictures)
         batches = (real.images(start, min(start + self.batch_size, num)) for start in range(0, num, self.batch_size))
         on_real = self._verdicts(said, batches)
         rows = by_number(drawn)
@@ -92,26 +92,6 @@ class AttributeAccuracy(Evaluation):
             }
             for key in ("attribute", "caption"):
                 declare(trainer, f"{stage}/{key}_accuracy", about)
-
-    def _draw(
-        self, trainer: Trainer, pl_module: Any, texts: list[str], shape: tuple[int, int, int], stage: str
-    ) -> Iterator[Tensor]:
-        tokens, mask = trainer.datamodule.tokenizer(texts)  # type: ignore[attr-defined]
-        what = f"{stage}: drawing {len(texts)} images for attribute accuracy"
-        for start in track(range(0, len(texts), self.batch_size), what):
-            stop = min(start + self.batch_size, len(texts))
-            batch = {
-                "image": torch.zeros(stop - start, *shape, device=pl_module.device),
-                "text": texts[start:stop],
-                "tokens": tokens[start:stop].to(pl_module.device),
-                "mask": mask[start:stop].to(pl_module.device),
-            }
-            with torch.no_grad(), precision(trainer):
-                images = pl_module.sample(batch, generator=per_image_generators(self.seed, start, stop)).float()
-            if trouble := trouble_with(images):
-                name = type(pl_module).__name__
-                raise ValueError(f"AttributeAccuracy: the images of {name}.sample cannot be judged: {trouble}")
-            yield images
 
     def _verdicts(self, said: list[Any], batches: Iterator[Tensor]) -> list[tuple[int, Verdict]]:
         """Every claim with its verdict and the number of objects that its caption names; two more of each caption:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from callbacks.ema import weights_in_use
-from callbacks.media import to_float
+from callbacks.media import to_float, trouble_with
 from callbacks.progress import track
 from callbacks.protocols import require, sampling_settings
 from datamodules.batch import Batch
@@ -39,12 +39,16 @@ class Evaluation(Callback):
         """Asks, and logs under `stage`/..., "val" or "test"."""
         raise NotImplementedError
 
+    def data_of(self, trainer: Trainer) -> Any:
+        """The datamodule that is asked about: that of the training, unless a subclass was given another."""
+        return trainer.datamodule  # type: ignore[attr-defined]
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for protocol in self.protocols:
             require(pl_module, protocol, self)
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = self.data_of(trainer)
         for name in ("images", "fingerprint", "title", *self.of_data):
-            if not hasattr(type(data), name):
+            if not hasattr(type(data), name) and not hasattr(data, name):
                 raise ValueError(
                     f"{type(self).__name__} needs a datamodule with `{name}`, which {type(data).__name__} has not: "
                     "take another of datamodules (ImageClasses has labels, ImageCaptions captions), or leave the callback out"
@@ -101,8 +105,12 @@ class RealImages:
 
     @classmethod
     def of(cls, trainer: Trainer, split: str) -> RealImages:
-        """Of "train", "validation" or "test"."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        """Of "train", "validation" or "test" of the training's data."""
+        return cls.among(trainer.datamodule, split)  # type: ignore[attr-defined]
+
+    @classmethod
+    def among(cls, data: Any, split: str) -> RealImages:
+        """Of a datamodule's "train", "validation", "test" or further split."""
         images = data.images(split)
         order = np.random.default_rng(0).permutation(len(images))
         names = list(getattr(data, "class_names", []))
@@ -206,6 +214,42 @@ def draw(
                 start=start,
             )
         yield images.float()
+
+
+def captions_of(trainer: Trainer, real: RealImages, num: int) -> list[str]:
+    """One of the captions of each of the first `num` images, in turn the first, the second, ..."""
+    captions = trainer.datamodule.captions(real.split)  # type: ignore[attr-defined]
+    return [captions[row][place % len(captions[row])] for place, row in enumerate(real.rows(num))]
+
+
+def draw_captions(
+    trainer: Trainer,
+    pl_module: Any,
+    texts: list[str],
+    shape: tuple[int, int, int],
+    *,
+    asker: object,
+    seed: int,
+    batch_size: int,
+    what: str,
+) -> Iterator[Tensor]:
+    """Images [B, C, H, W] for texts [N], batch by batch, caption i from noise of seed + i; ValueError for images that are
+    NaN or not in [-1, 1]."""
+    tokens, mask = trainer.datamodule.tokenizer(texts)  # type: ignore[attr-defined]
+    for start in track(range(0, len(texts), batch_size), what):
+        stop = min(start + batch_size, len(texts))
+        batch: Batch = {
+            "image": torch.zeros(stop - start, *shape, device=pl_module.device),
+            "text": texts[start:stop],
+            "tokens": tokens[start:stop].to(pl_module.device),
+            "mask": mask[start:stop].to(pl_module.device),
+        }
+        with torch.no_grad(), precision(trainer):
+            images = pl_module.sample(batch, generator=per_image_generators(seed, start, stop)).float()
+        if trouble := trouble_with(images):
+            name = type(pl_module).__name__
+            raise ValueError(f"{type(asker).__name__}: the images of {name}.sample cannot be judged: {trouble}")
+        yield images
 
 
 def declaration(trainer: Trainer, real: RealImages) -> dict[str, Any]:

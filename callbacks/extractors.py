@@ -11,8 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import io
-import os
-import socket
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 
 from callbacks.media import to_uint8
 from callbacks.protocols import Classifies, require
+from callbacks.published import checked, is_offline, offline, require_hub
 
 
 class Extractor:
@@ -144,8 +144,8 @@ class Timm(Extractor):
             near = difflib.get_close_matches(model, timm.list_models(), 1)
             raise ValueError(f"timm has no model {model!r}" + (f"; the nearest name is {near[0]}" if near else ""))
         self.model, self.weights = model, checked
-        if weights is None:
-            _require_hub(f"the pretrained weights of timm's {model}")
+        if weights is None and not is_offline():  # then the cache alone is asked
+            require_hub(f"the pretrained weights of timm's {model}")
         config = timm.get_pretrained_cfg(model)
         assert config is not None
         self.name = model.replace(".", "_").replace("-", "_")
@@ -173,24 +173,17 @@ class Timm(Extractor):
 
 
 class OpenClip(Extractor):
-    """The image tower of an open_clip model, by its embedding; `pretrained` is a tag of open_clip or a local file."""
+    """The image tower of an open_clip model, by its embedding.
 
-    def __init__(self, model: str, pretrained: str) -> None:
-        import open_clip  # type: ignore[import-untyped]
+    `model`: a name of open_clip, a JSON file that describes an architecture, or a folder that open_clip has saved;
+    `pretrained`: a published tag or a local file, null for a folder.
+    """
 
-        if model not in open_clip.list_models():
-            near = difflib.get_close_matches(model, open_clip.list_models(), 1)
-            raise ValueError(f"open_clip has no model {model!r}" + (f"; the nearest name is {near[0]}" if near else ""))
-        if not Path(pretrained).is_file():
-            tags = open_clip.list_pretrained_tags_by_model(model)
-            if pretrained not in tags:
-                raise ValueError(
-                    f"open_clip: {pretrained!r} is neither a file nor a tag of {model} (tags: {', '.join(tags)})"
-                )
-            _require_hub(f"the weights {pretrained} of open_clip's {model}")
+    def __init__(self, model: str, pretrained: str | None = None) -> None:
         self.model, self.pretrained = model, pretrained
-        tag = Path(pretrained).stem
-        self.name = f"clip_{model}_{tag}".lower().replace("-", "_").replace(".", "_").replace("/", "_")
+        self.is_here = checked(model, pretrained)
+        words = [Path(model).stem, *([] if pretrained is None else [Path(pretrained).stem])]
+        self.name = re.sub(r"\W+", "_", "_".join(["clip", *words]).lower())
 
     @cached_property
     def preprocessing(self) -> str:  # type: ignore[override]
@@ -203,10 +196,23 @@ class OpenClip(Extractor):
         import open_clip
 
         try:
-            return open_clip.create_model(self.model, pretrained=self.pretrained)
+            with offline(self.is_here):
+                return open_clip.create_model(self.known_name, pretrained=self.pretrained)
         except (OSError, RuntimeError) as error:
             message = f"open_clip's {self.model}, {self.pretrained}: {_first_line(error)}; give a file as `pretrained`"
             raise ValueError(message) from error
+
+    @property
+    def known_name(self) -> str:
+        """The name by which open_clip knows the model."""
+        import open_clip
+
+        if Path(self.model).is_dir():
+            return f"local-dir:{self.model}"
+        if self.model.endswith(".json"):
+            open_clip.add_model_config(self.model)
+            return Path(self.model).stem
+        return self.model
 
     def features(self, network: Any, images: Tensor) -> Tensor:
         visual = network.visual
@@ -311,20 +317,6 @@ def existing(path: str | Path, remedy: str) -> Path:
     if not Path(path).exists():
         raise ValueError(f"no such file or folder: {path}; {remedy}")
     return Path(path)
-
-
-def _require_hub(what: str) -> None:
-    """Raises within 3 s where the Hugging Face Hub cannot be reached; offline mode answers at once from the cache, or
-    fails."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        return
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=2).close()
-    except OSError as error:
-        raise ValueError(
-            f"{what} are on the Hugging Face Hub, which cannot be reached ({error}): give a local file, or set "
-            "HF_HUB_OFFLINE=1 if they are in its cache"
-        ) from error
 
 
 def _first_line(error: Exception) -> str:

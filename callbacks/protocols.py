@@ -51,6 +51,19 @@ class Classifies(Protocol):
 
 
 @runtime_checkable
+class RecognisesUnseen(Protocol):
+    """Names classes of which it has seen no image."""
+
+    seen: Tensor  # bool [K], the classes that had training images
+    threshold: float | None  # of novelty, above which an image is taken for one of an unseen class; None: not the model's own
+
+    def recognise(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [B, K], comparable among the seen and among the unseen classes, and novelty [B], for images [B, C, H, W]
+        in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
 class Reads(Protocol):
     """Says which objects an image shows: judge of whether a picture shows what its caption says."""
 
@@ -61,6 +74,27 @@ class Reads(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """Features [B, D] of images [B, C, H, W] in [-1, 1]: the input of the last layer."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Maps images and texts to unit vectors of one space, and says what their cosine means."""
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Unit vectors [B, D] of images [B, C, H, W] in [-1, 1]."""
+        ...
+
+    def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors [B, D] of texts: tokens int64 [B, T] and mask bool [B, T], true where a token stands."""
+        ...
+
+    def probabilities(self, image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
+        """[B, K] of images [B, D] and texts [K, D]: over the K texts (softmax), or of each pair for itself (sigmoid)."""
+        ...
+
+    def similarity_settings(self) -> dict[str, Any]:
+        """{"loss": "softmax" or "sigmoid", "scale": ..., "bias": ... or None}: plain values."""
         ...
 
 
