@@ -13,6 +13,7 @@ from experiments.catalogue import FOLDERS, entries
 from experiments.runs import load_runs
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+WEIGHTS = SHARED.parent / "weights"
 LIMITS = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.limit_val_batches", "1",
           "--trainer.limit_test_batches", "1"]
 SMALL = {   # arguments of callbacks that make their work small; by name, wherever a callback has one
@@ -28,6 +29,14 @@ def needs_mirror(name: str, monkeypatch) -> None:
     if not (SHARED / name).is_dir():
         pytest.skip(f"the data set {name} is not here: no folder {SHARED / name}")
     monkeypatch.setenv("PRACTICUM_DATA", str(SHARED))
+
+
+def needs_words(text: str, monkeypatch) -> None:
+    """Word vectors come from the workshop's folder of weights; elsewhere the test is skipped."""
+    if "word_vectors_minilm" in text:
+        if not (WEIGHTS / "word_vectors_minilm").is_dir():
+            pytest.skip(f"the word vectors are not here: no folder {WEIGHTS / 'word_vectors_minilm'}")
+        monkeypatch.setenv("PRACTICUM_WEIGHTS", str(WEIGHTS))
 
 
 def sized(data: str) -> list[str]:
@@ -61,6 +70,7 @@ def test_every_experiment(entry, tmp_path, monkeypatch, small_experiment, capsys
     content = yaml.safe_load(entry.path.read_text())
     data = content.get("data", "digits")
     needs_mirror(data, monkeypatch)
+    needs_words(entry.path.read_text(), monkeypatch)
     size = sized(data)
     choose = [] if "data" in content else ["--data", data]
     for need in content.get("needs", []):
