@@ -212,6 +212,17 @@ class Vocabulary(Tokenizer):
         known = [self._model.id_to_token(number) for number in ids if number != self.pad]
         return re.sub(r" ([,.;:!?])", r"\1", " ".join(word for word in known if word is not None))
 
+    def library(self) -> "tokenizers.Tokenizer":
+        """The same as a tokenizer of the library `tokenizers`, which puts start and end around a text, cuts and pads it."""
+        from tokenizers.processors import TemplateProcessing
+
+        model = _word_level(self.vocabulary)
+        edges = [(name, self.special.index(name)) for name in ("<start>", "<end>")]
+        model.post_processor = TemplateProcessing(single="<start> $A <end>", special_tokens=edges)
+        model.enable_truncation(self.context_length)
+        model.enable_padding(length=self.context_length, pad_id=self.pad, pad_token="<pad>")
+        return model
+
     def _state(self) -> dict[str, Any]:
         return {"words": self.vocabulary}
 

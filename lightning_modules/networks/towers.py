@@ -122,6 +122,13 @@ def open_clip_model(name: str, pretrained: str | None) -> Any:
         raise ValueError(f"network.{'pretrained' if pretrained else 'name'}: {pretrained or name} cannot be loaded: {reason}") from error
 
 
+def open_clip_config(name: str) -> dict[str, Any]:
+    """What open_clip knows of an architecture: its `model_cfg`."""
+    import open_clip
+
+    return open_clip.get_model_config(f"local-dir:{name}" if Path(name).is_dir() else Path(name).stem if name.endswith(".json") else name)
+
+
 @contextmanager
 def undisturbed(online: bool) -> Iterator[None]:
     """What open_clip logs is silent in here; unless `online` the Hub is not asked, which costs it most of a minute to give up."""
