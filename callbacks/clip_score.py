@@ -24,12 +24,12 @@ from callbacks.protocols import Samples
 
 
 def clip_score(image_embedding: Tensor, text_embedding: Tensor, scale: float = 100.0) -> Tensor:
-    """scale * max(cosine, 0) of each of N pairs [N, D], in float32 [N]; the vectors need not be of unit length.
+    """scale * max(cosine, 0) of each of N pairs [N, D]: float32 [N] on the CPU. The vectors need not be of unit length.
 
     The paper's scale is 2.5, torchmetrics' 100; 1 gives the cosine, clamped.
     """
-    cosine = torch.cosine_similarity(image_embedding.float(), text_embedding.float(), dim=1)
-    return scale * cosine.clamp(min=0)
+    cosine = torch.cosine_similarity(image_embedding.cpu().double(), text_embedding.cpu().double(), dim=1)
+    return (scale * cosine.clamp(min=0)).float()
 
 
 class ClipScore(Evaluation):
@@ -102,7 +102,7 @@ class ClipScore(Evaluation):
     def _scores(self, batches: Iterable[Tensor], split: str) -> Tensor:
         """[N], of images that come in batches with the captions of a split."""
         embedded = torch.cat([self.judge.embed_images(images) for images in batches])
-        return clip_score(embedded, self._words[split].to(embedded.device), self.scale).cpu()
+        return clip_score(embedded, self._words[split], self.scale)
 
     def _pictures(self, real: RealImages, num: int, pl_module: LightningModule) -> Iterator[Tensor]:
         for start in range(0, num, self.batch_size):

@@ -55,6 +55,15 @@ class Clip(Extractor):
         size = config["data"]["init_args"].get("image_size") or _argument(config["model"], "image_size")
         return _argument(config["model"], "channels"), size
 
+    @property
+    def image_size(self) -> int | None:
+        """The side of the pictures that the towers see; None where any will do."""
+        if self.open_clip:
+            network: Any = self.open_clip.network
+            side = network.visual.image_size
+            return side if isinstance(side, int) else side[0]
+        return self.shape[1]
+
     @cached_property
     def tokenizer(self) -> Any:
         """Texts -> tokens int64 [N, T] and mask bool [N, T]; counts `num_seen` and `num_truncated` texts."""

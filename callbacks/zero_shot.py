@@ -73,14 +73,15 @@ def name_images(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
 ) -> Named:
-    """Names the first `num` images, or all, by the cosine with the words of each class: its name in every template.
+    """Names the first `num` images, or all, by the cosine with the words of each class: its name, with spaces for
+    underscores, in every template.
 
     By the cosine and not the probability, of which a sigmoid makes many equal ones.
     """
     names = real.class_names if class_names is None else list(class_names)
     if len(names) != len(real.class_names):
         raise ValueError(f"class_names: {len(names)} names for the {len(real.class_names)} classes of {real.title}")
-    words = clip.classifier(names, templates)  # K D
+    words = clip.classifier([name.replace("_", " ") for name in names], templates)  # K D
     num = len(real) if num is None else min(num, len(real))
     nearest, confidence = [], []
     for start in track(range(0, num, batch_size), f"zero-shot: {num} pictures of {real.title}"):

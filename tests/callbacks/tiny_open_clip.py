@@ -1,0 +1,42 @@
+"""A small architecture of open_clip with random weights: its JSON file and its weights, saved by open_clip's own means."""
+
+import json
+from pathlib import Path
+
+import torch
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+def write_open_clip(folder: Path, sigmoid: bool = False, seed: int = 0) -> tuple[str, str]:
+    """Writes tiny.json and tiny.pt; returns their paths."""
+    import open_clip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {**TINY, "init_logit_bias": -10.0, "init_logit_scale": 2.3} if sigmoid else TINY
+    name = f"tiny_{'sigmoid' if sigmoid else 'softmax'}"
+    (folder / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / f"{name}.json")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = open_clip.create_model(name)
+    torch.save(model.state_dict(), folder / f"{name}.pt")
+    return str(folder / f"{name}.json"), str(folder / f"{name}.pt")
+
+
+def write_open_clip_folder(folder: Path) -> Path:
+    """Writes a folder as open_clip saves one for the Hub: its config and its weights."""
+    import open_clip
+    from open_clip.push_to_hf_hub import save_config_for_hf
+
+    architecture, weights = write_open_clip(folder)
+    model = open_clip.create_model(Path(architecture).stem, pretrained=weights)
+    save_config_for_hf(model, folder / "open_clip_config.json", model_config=TINY)
+    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    for path in (architecture, weights):
+        Path(path).unlink()
+    return folder
