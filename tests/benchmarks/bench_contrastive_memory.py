@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from lightning_modules.losses.contrastive import siglip_loss
 
-WIDTH, CHUNK, LARGE, SMALL, ROUNDS = 512, 128, 16384, 4096, 3
+WIDTH, CHUNK, LARGE, SMALL, ROUNDS = 512, 256, 16384, 4096, 3
 
 
 def inputs(num: int) -> list[Tensor]:
