@@ -91,9 +91,10 @@ def test_clip_score_is_that_of_torchmetrics_with_the_same_towers(tiny):
         def get_text_features(self, tokens, mask):
             return clip.network.clip.encode_text(tokens).double()
 
-    ours = torch.cat([clip_score(clip.embed_images(image[None]), clip.embed_texts([text])) for image, text in zip(IMAGES, TEXTS, strict=True)])
+    pairs = list(zip(IMAGES, TEXTS, strict=True))
+    ours = torch.cat([clip_score(clip.embed_images(image[None]), clip.embed_texts([text])) for image, text in pairs])
     with torch.inference_mode():
-        theirs = [torchmetrics_score(image, text, lambda: (Model(), Processor())) for image, text in zip(IMAGES, TEXTS, strict=True)]
+        theirs = [torchmetrics_score(image, text, lambda: (Model(), Processor())) for image, text in pairs]
     assert ours.tolist() == pytest.approx([float(score) for score in theirs], abs=1e-5)
     assert len({round(score, 3) for score in ours.tolist()}) > 1
     by_hand = F.relu((clip.embed_images(IMAGES).double() * clip.embed_texts(TEXTS).double()).sum(1))
