@@ -29,6 +29,15 @@ KINDS: tuple[tuple[str, str, Literal["lower", "higher"]], ...] = (
     (r"precision_(?P<by>\w+)", "precision", "higher"),
     (r"recall_(?P<by>\w+)", "recall", "higher"),
     (r"coverage_(?P<by>\w+)", "coverage", "higher"),
+    (r"zero_shot_(?!top5_|per_class_|ece_)(?P<by>\w+)", "zero-shot accuracy", "higher"),
+    (r"zero_shot_top5_(?P<by>\w+)", "zero-shot accuracy among five", "higher"),
+    (r"zero_shot_per_class_(?P<by>\w+)", "zero-shot accuracy, mean over classes", "higher"),
+    (r"zero_shot_ece_(?P<by>\w+)", "zero-shot calibration error", "lower"),
+    *((rf"{first}_to_{second}_at_{cut}_(?P<by>\w+)", f"recall at {cut}, {first} to {second}", "higher")
+      for cut in (1, 5, 10) for first, second in (("image", "text"), ("text", "image"))),
+    *((rf"{first}_to_{second}_median_(?P<by>\w+)", f"median rank, {first} to {second}", "lower")
+      for first, second in (("image", "text"), ("text", "image"))),
+    (r"clip_score_(?P<by>\w+)", "CLIP score", "higher"),
     (r"read", "worst attribute read", "higher"),
     (r"(?P<by>\w+)_accuracy", "accuracy", "higher"),
     (r"accuracy", "accuracy", "higher"),
