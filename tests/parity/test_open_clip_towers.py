@@ -85,7 +85,8 @@ def test_a_file_of_weights_does_as_in_open_clip(architecture):
 
 def test_pictures_of_another_size_are_resized_as_open_clip_does(architecture):
     described, weights, model = architecture
-    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((40, 40), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8))
+    smooth = coarse.resize((40, 40), Image.Resampling.BICUBIC)
     preprocess = open_clip.image_transform(model.visual.image_size, is_train=False)
     seen = {}
     network = OpenClip(str(described), str(weights)).eval()
