@@ -16,7 +16,8 @@ from experiments.figures.cosine_to_probability import softmax
 COSINES = np.array([[0.91, 0.35, 0.42, 0.10], [0.28, 0.74, 0.15, 0.47], [0.55, 0.12, 0.62, 0.20], [0.05, 0.40, 0.18, 0.86]])
 SCALE, SIZE = 10.0, 96
 ROW, COLUMN = "#0072b2", "#d55e00"
-LIT, DIM = {"facecolor": "#ffe39f", "edgecolor": "#e0a800"}, {"facecolor": "#f4f6f8", "edgecolor": "white"}
+LIT: dict[str, Any] = {"facecolor": "#ffe39f", "edgecolor": "#e0a800"}
+DIM: dict[str, Any] = {"facecolor": "#f4f6f8", "edgecolor": "white"}
 LOOK = {"ha": "center", "va": "center"}
 
 
@@ -44,9 +45,7 @@ def draw(runs: dict[str, Path]) -> Drawn:
     matrix(panels[2], of_columns, pictures, texts, "3  softmax along each column: which picture?", "{:.3f}")
     for ax, values, colour in ((panels[1], by_row, ROW), (panels[2], by_column, COLUMN)):
         for place, value in enumerate(values):
-            start, end, spot = (num - 0.42, place), (num - 0.05, place), (num + 0.42, place)
-            if ax is panels[2]:
-                start, end, spot = start[::-1], end[::-1], spot[::-1]
+            start, end, spot = (np.array([along, place])[:: -1 if ax is panels[2] else 1] for along in (num - 0.42, num - 0.05, num + 0.42))
             ax.annotate("", start, end, arrowprops={"arrowstyle": "<-", "color": colour})
             ax.text(*spot, f"−log p\n{value:.3f}", color=colour, fontsize=10.5, **LOOK)
         ax.text(num + 0.42, num + 0.42, f"mean\n{values.mean():.3f}", color=colour, fontsize=11.5, weight="bold", **LOOK)
