@@ -27,10 +27,15 @@ class ImageObjects(HuggingFaceData):
         return {**super().facts(), "attributes": self._attributes}
 
     def objects(self, split: str) -> list[list[dict[str, Any]]]:
-        """The objects of each picture of train, validation or test, with words for classes; row for row with `images`."""
+        """The objects of each picture of a split, with words for classes, x and y of the middle, and `box` (x0 y0 x1 y1) where
+        there are boxes; row for row with `images`."""
         return [
             [
-                {**{name: words[thing[name]] for name, words in self._attributes.items()}, **dict(zip("xy", _centre(thing)))}
+                {
+                    **{name: words[thing[name]] for name, words in self._attributes.items()},
+                    **dict(zip("xy", _centre(thing))),
+                    **({"box": thing["box"]} if thing.get("box") else {}),
+                }
                 for thing in things
             ]
             for things in self._things(split)

@@ -45,6 +45,7 @@ def test_scenes() -> None:
             words = [list(VOCABULARY[name])[batch["attributes"][row, number, place]] for place, name in enumerate(VOCABULARY)]
             assert words == [thing[name] for name in VOCABULARY]
             np.testing.assert_allclose([thing["x"], thing["y"]], scenes.pose[row, number, :2], atol=1e-6)
+            np.testing.assert_allclose(thing["box"], batch["box"][row, number])
             np.testing.assert_allclose(batch["centre"][row, number], scenes.pose[row, number, :2], atol=1e-6)
 
 
