@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,24 @@ def test_drawn_from_rgb_pictures_of_64_classes(name, fitted, tmp_path):
         assert len(numbers["vae"]["classes"]) == 64
     else:
         assert len(numbers["classes"]) == shared.MOST_CLASSES
+
+
+def test_best_and_worst_are_told_by_the_metric_of_the_sweep(fitted, tmp_path, capsys):
+    sweep = tmp_path / "sweep"
+    values = {"middle": 2.0, "best": 1.0, "diverged": float("nan"), "worst": 3.0}
+    trials = []
+    for number, (folder, value) in enumerate(values.items()):
+        shutil.copytree(fitted("model", DIGITS), sweep / folder)
+        with (sweep / folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": 4, "val/loss": value}) + "\n")
+        trials.append({"parameters": {"lr": number, "width": 8}, "folder": folder, "state": "finished"})
+    (sweep / "trials.jsonl").write_text("".join(json.dumps(trial) + "\n" for trial in trials))
+    (sweep / "sweep.yaml").write_text("metric: {name: val/loss, goal: minimize}\nparameters: {lr: {}, width: {}}\n")
+    said = drawn("good_and_bad_hyperparameters", {"trials": sweep}, tmp_path)
+    assert [(row["lr"], row["val/loss"]) for row in said["trials"]] == [(1, 1.0), (0, 2.0), (3, 3.0)]
+    (sweep / "trials.jsonl").write_text(json.dumps(trials[0]) + "\n")
+    assert main(["figure", "good_and_bad_hyperparameters", "--run", f"trials={sweep}"]) == 2
+    assert "1 finished trials" in capsys.readouterr().err
 
 
 def test_two_dimensions_are_drawn_as_they_are(fitted):
