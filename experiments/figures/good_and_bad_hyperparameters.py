@@ -37,7 +37,7 @@ def draw(runs: dict[str, Path]) -> Drawn:
                      fontsize=11, color=shared.INK, linespacing=1.5)
     end = "highest" if goal == "maximize" else "lowest"
     shared.titled(figure, "Good and bad hyperparameters, the same noise",
-                  f"{best.title}, {best.kind}: of {len(trials)} trials the one with the {end} {metric.removeprefix('val/')} and the last in rank"
+                  f"{best.title}, {best.kind}: of {len(trials)} trials the {end} {metric.removeprefix('val/')} and the other end"
                   f"{best.says_judge}{left_out}")
     table = [{"run": run.id, metric: run.last(metric), **{key: asked[key] for key in varied}} for run, asked in trials]
     return Drawn(figure, {"data": best.title, "metric": metric, "goal": goal, "seed": SEED, "trials": table})
