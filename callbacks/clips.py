@@ -94,7 +94,7 @@ class Clip(Extractor):
     def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """[K, D]: of each class the mean of the unit vectors of its name in every template ("a photo of a {}"), as a unit
         vector."""
-        texts = [template.replace("{}", name) for name in class_names for template in templates]
+        texts = [filled(template, name) for name in class_names for template in templates]
         embedded = self.embed_texts(texts).unflatten(0, (len(class_names), len(templates)))  # K P D
         return F.normalize(embedded.mean(1), dim=1)
 
@@ -212,6 +212,12 @@ class OpenClipTokenizer:
         if hasattr(self.tokenizer, "encode"):
             return len(self.tokenizer.encode(text)) + 2
         return len(self.tokenizer.tokenizer(text)["input_ids"])
+
+
+def filled(template: str, name: str) -> str:
+    """The template with the name in place of {}; "a(n) {}" is "an" before a vowel, while "a {}" stays, as it was published."""
+    article = "an {}" if name[:1].lower() in tuple("aeiou") else "a {}"
+    return template.replace("a(n) {}", article).replace("{}", name)
 
 
 def _finished(run: str | Path) -> Path:

@@ -121,7 +121,8 @@ class ZeroShot(Evaluation):
             channels are fitted to those of the training.
         splits: validation, test, or another split of the source, such as held_out, whose name then ends the key. When
             testing, validation stands for test.
-        templates: Texts with a {} for the name of the class; several are an ensemble: the mean of their unit vectors.
+        templates: Texts with a {} for the name of the class ("a(n) {}" minds its first letter); several are an ensemble:
+            the mean of their unit vectors.
         class_names: Other words for the classes, in the order of the labels.
         num_images: How many images of each split, drawn once; null takes all.
     """

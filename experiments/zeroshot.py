@@ -25,8 +25,8 @@ def main(arguments: list[str]) -> int:
                                       "that describes it, or a folder that open_clip has saved")
     parser.add_argument("--data", nargs="+", required=True, metavar="D", help="data sets of `practicum list`, YAMLs, folders or Hub ids")
     parser.add_argument("--pretrained", metavar="FILE|TAG", help="the weights of an open_clip model")
-    parser.add_argument("--template", action="append", metavar="TEXT", help="text with {} for the class; may be given several times "
-                                                                           "(default: a photo of a {})")
+    parser.add_argument("--template", action="append", metavar="TEXT", help="text with {} for the class, or a(n) {}; may be given several "
+                                                                           "times (default: a photo of a {})")
     parser.add_argument("--split", help="of every data set: train, validation, test or another of its own (default: test)")
     parser.add_argument("--num", type=int, help="pictures of each data set, drawn once (default: all)")
     parser.add_argument("--out", type=Path, help="folder of the table as HTML and JSON (default: in runs/zeroshot)")

@@ -28,7 +28,7 @@ class Towers(shared.Trained):
     def templates(self) -> list[str]:
         """Those that the run's own zero-shot accuracy was measured with; else a plain one."""
         found = [about["templates"] for key, about in self.run.about.items() if "/zero_shot_" in key and "templates" in about]
-        return found[0] if found else ["a {}"]
+        return found[0] if found else ["a(n) {}"]
 
     def named_pictures(self) -> tuple[Any, list[str]]:
         """Data whose pictures show one class each, and the splits to show: of scenes, those of one object, also of held-out pairs."""

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 from torch import Tensor
 
+from callbacks.clips import filled
 from experiments.drawing import Drawn
 from experiments.figures import _pictures_and_words as words
 from experiments.figures import _trained as shared
@@ -31,7 +32,7 @@ def draw(runs: dict[str, Path]) -> Drawn:
     template = towers.templates[0]
     row = int(words.several(data, split, 1, SEED)[0])
     image = towers.pictures(data.images(split)[[row]])
-    seen, classifier, probability = words.embedded(towers, image, [template.replace("{}", name) for name in names])
+    seen, classifier, probability = words.embedded(towers, image, [filled(template, name) for name in names])
     order = probability[0].argsort(descending=True).tolist()
     true = int(data.labels(split)[row])
     some = list(dict.fromkeys([*order[:LABELS - 1], true]))
@@ -40,10 +41,9 @@ def draw(runs: dict[str, Path]) -> Drawn:
     prediction(right, words.shown(image[0]), seen[0], [names[label] for label in some], [probability[0, label].item() for label in some],
                some.index(order[0]), some.index(true), template)
 
-    unseen = ", a pair of colour and shape that was never trained on" if split == "held_out" else ""
-    shared.titled(figure, "CLIP: pictures and captions in one space",
-                  f"{towers.title}, {towers.kind}, a trained run; 1: cosines of {PAIRS} validation pictures with their captions; "
-                  f"2 and 3: {len(names)} labels, and a picture{unseen}")
+    unseen = "; 3 shows a pair of colour and shape that was never trained on" if split == "held_out" else ""
+    shared.titled(figure, f"{towers.kind}: pictures and captions in one space",
+                  f"{towers.title}, all numbers of a trained run: cosines, and vectors in colours, blue below zero and red above{unseen}")
     return Drawn(figure, {"data": towers.title, "seed": SEED, **batch, "template": template, "split": split, "row": row,
                           "right": names[true], "named": names[order[0]],
                           "probabilities": {names[label]: round(probability[0, label].item(), 5) for label in order[:LABELS]}})
@@ -61,6 +61,7 @@ def matrix(ax: Axes, towers: words.Towers) -> dict[str, Any]:
     num = len(texts)
     ax.set(xlim=(-1.75, num + 0.1), ylim=(num + 0.65, -2.05), aspect="equal")
     ax.set_axis_off()
+    ax.set_anchor("N")
     ax.text(-1.7, -1.75, "1  trained on pairs", fontsize=13, weight="bold", color=shared.INK, va="center")
     low, high = cosine.min(), max(cosine.max(), cosine.min() + 1e-6)
     for row in range(num):
@@ -77,7 +78,6 @@ def matrix(ax: Axes, towers: words.Towers) -> dict[str, Any]:
                     color="white" if share > 0.6 else shared.INK, weight="bold" if own else "normal")
     ax.text(num / 2, num + 0.3, "cosine of picture $I_i$ and caption $T_j$; those framed belong together", fontsize=9, ha="center",
             color=shared.GREY)
-    ax.set_xlim(-1.75, num + 0.1)
     right = (cosine.argmax(1) == np.arange(num)).mean()
     return {"rows": short, "captions": texts, "cosine": np.round(cosine, 4).tolist(), "nearest_is_own": float(right)}
 
@@ -106,7 +106,9 @@ def prediction(ax: Axes, picture: np.ndarray, seen: Tensor, names: Sequence[str]
     """Panel 3: the vector of a picture, and how probable it makes each label."""
     blank(ax)
     ax.text(0, 9.65, "3  zero-shot naming of a picture", fontsize=13, weight="bold", color=shared.INK, va="center")
-    ax.imshow(picture, extent=(0, 2.5, 6.2, 8.95), interpolation="nearest", aspect="auto")
+    inset = ax.inset_axes((0.0, 6.1, 2.55, 2.9), transform=ax.transData, anchor="C")
+    inset.imshow(picture, interpolation="nearest")
+    inset.set_axis_off()
     arrow(ax, (2.6, 7.55), (3.2, 7.55))
     tower(ax, 3.95, 7.55, "image\ntower", IMAGE_COLOUR)
     arrow(ax, (4.72, 7.55), (5.3, 7.55))
@@ -122,10 +124,10 @@ def prediction(ax: Axes, picture: np.ndarray, seen: Tensor, names: Sequence[str]
         ax.barh(low + 0.3, 5.6 * share, height=0.6, left=3.0, color=colour, alpha=0.55, zorder=1)
         ax.text(2.85, low + 0.3, name, fontsize=10, ha="right", va="center", color=shared.INK, weight="bold" if place == best else "normal")
         ax.text(8.72, low + 0.3, f"{share:.1%}", fontsize=10, va="center", color=shared.INK, weight="bold" if place == best else "normal")
-    said = template.replace("{}", names[best])
+    said = filled(template, names[best])
     ax.text(5.0, 0.62, f"“{said}”", fontsize=13, weight="bold", ha="center", va="center",
             color=words.RIGHT if best == true else words.WRONG)
-    ax.text(5.0, 0.12, "which is right" if best == true else f"but it is {template.replace('{}', names[true])}", fontsize=9.5, ha="center",
+    ax.text(5.0, 0.12, "which is right" if best == true else f"but it is {filled(template, names[true])}", fontsize=9.5, ha="center",
             va="center", color=shared.GREY)
 
 

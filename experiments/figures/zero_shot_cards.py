@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
+from callbacks.clips import filled
 from experiments.drawing import Drawn
 from experiments.figures import _pictures_and_words as words
 from experiments.figures import _trained as shared
@@ -18,13 +19,14 @@ BEST = 5
 def draw(runs: dict[str, Path]) -> Drawn:
     towers = words.Towers(runs["clip"])
     data, splits = towers.named_pictures()
-    texts = [towers.templates[0].replace("{}", name.replace("_", " ")) for name in data.class_names]
-    classifier = towers.clip.classifier([name.replace("_", " ") for name in data.class_names], towers.templates)
+    names = [name.replace("_", " ") for name in data.class_names]
+    texts = [filled(towers.templates[0], name) for name in names]
+    classifier = towers.clip.classifier(names, towers.templates)
     shares = [COLUMNS * ROWS - COLUMNS * (len(splits) - 1), COLUMNS]       # the last row shows what was held out
     cards = [(split, row) for split, num in zip(splits, shares) for row in words.several(data, split, num, SEED).tolist()]
 
-    figure = shared.page(15.2, 5.9)
-    axes = figure.subplots(ROWS, COLUMNS, squeeze=False).flat
+    figure = shared.page(15.2, 4.7)
+    axes: Any = figure.subplots(ROWS, COLUMNS, squeeze=False).flat
     numbers: list[dict[str, Any]] = []
     for ax, (split, row) in zip(axes, cards):
         image = towers.pictures(data.images(split)[[row]])
@@ -40,9 +42,10 @@ def draw(runs: dict[str, Path]) -> Drawn:
         ax.set_axis_off()
     first = sum(one["rank"] == 1 for one in numbers)
     unseen = "; the last row shows pairs of colour and shape that were never trained on" if len(splits) > 1 else ""
+    more = f" and {len(towers.templates) - 1} more, averaged" if len(towers.templates) > 1 else ""
     loss = "softmax over all" if towers.model.similarity_settings()["loss"] == "softmax" else "sigmoid of each"
     shared.titled(figure, "Named by words alone",
-                  f"{towers.title}, {towers.kind}: {len(texts)} captions “{towers.templates[0]}”, probability by {loss}; "
+                  f"{towers.title}, {towers.kind}: {len(texts)} captions “{towers.templates[0]}”{more}, probability by {loss}; "
                   f"the right one first in {first} of {len(numbers)}{unseen}")
     return Drawn(figure, {"data": towers.title, "templates": towers.templates, "num_classes": len(texts), "seed": SEED, "cards": numbers})
 
@@ -53,9 +56,9 @@ def card(ax: Axes, picture: Any, best: list[tuple[str, float, bool]], right: str
     ax.imshow(picture, extent=(0, 1, 0, 1), interpolation="nearest", zorder=2)
     ax.spines[:].set_visible(False)
     ax.text(1.08, 0.985, right, fontsize=11.5, weight="bold", color=shared.INK, va="top")
-    ax.text(1.08, 0.825, f"right: {share:.1%}, rank {rank} of {num} · {split}", fontsize=8, color=shared.GREY, va="top")
+    ax.text(1.08, 0.84, f"right: {share:.1%}, rank {rank} of {num} · {split}", fontsize=8, color=shared.GREY, va="top")
     for place, (text, probability, is_right) in enumerate(best):
-        low = 0.57 - 0.143 * place
+        low = 0.62 - 0.14 * place
         colour = words.RIGHT if is_right else words.WRONG if place == 0 else words.OTHER
         ax.barh(low, 1.5, height=0.118, left=1.08, color="#f3f5f7", zorder=0)
         ax.barh(low, 1.5 * probability, height=0.118, left=1.08, color=colour, alpha=0.38 if colour != words.OTHER else 0.55, zorder=1)

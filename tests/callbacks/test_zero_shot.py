@@ -6,6 +6,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from callbacks.class_accuracy import wilson
+from callbacks.clips import filled
 from callbacks.intervals import bootstrap, calibration_error
 from callbacks.zero_shot import ZeroShot
 from tests.callbacks.embedders import Matcher, Numbered, Numbers
@@ -68,6 +69,12 @@ def test_an_ensemble_is_the_unit_mean_of_unit_vectors():
     plain, longer = clip.embed_texts(["4", "4 7 7"])
     assert torch.allclose(words[1], torch.nn.functional.normalize(plain + longer, dim=0)) and words.shape == (2, 32)
     assert not torch.allclose(words[1], torch.nn.functional.normalize(clip.embed_texts(["4 4 7 7"])[0], dim=0)), "not the mean of words"
+
+
+def test_articles():
+    assert filled("a photo of a {}", "apple") == "a photo of a apple", "as published results have it"
+    names = ("orange star", "Airplane", "red star")
+    assert [filled("a(n) {}.", name) for name in names] == ["an orange star.", "an Airplane.", "a red star."]
 
 
 def test_templates_class_names_and_number():
