@@ -1,7 +1,8 @@
 """`practicum figure NAME`: a figure of the lectures, drawn from runs; what is missing is trained first.
 
-A figure is a file of experiments/figures: a docstring, `RUNS = {key: experiment}` (the runs that it is drawn from) and
-`draw(runs: dict[str, Path]) -> Drawn`. Beside the PNG and the SVG stand its numbers and the ids of its runs as JSON.
+A figure is a file of experiments/figures: a docstring, `RUNS = {key: experiment}` (the runs that it is drawn from; "sweep:NAME" is
+the folder of a sweep) and `draw(runs: dict[str, Path]) -> Drawn`. Beside the PNG and the SVG stand its numbers and the ids of its
+runs as JSON.
 """
 
 import html
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.catalogue import Arguments, Entry, Mistake, entries, find
-from experiments.runs import find_run, write_atomically
+from experiments.runs import find_run, runs_root, scrub, write_atomically
 
 
 class Drawn(NamedTuple):
@@ -61,7 +62,7 @@ def draw(entry: Entry, given: dict[str, str], out: Path) -> Path:
         if key not in wanted:
             keys = ", ".join(wanted) or "none"
             raise Mistake(f"--run {key}: {entry.name} draws from no such run (its keys: {keys})")
-    runs = {key: find_run(given[key]) if key in given else trained(experiment, entry.name) for key, experiment in wanted.items()}
+    runs = {key: sought(given.get(key), experiment, entry.name) for key, experiment in wanted.items()}
     figure, numbers = module.draw(runs)
     out.mkdir(parents=True, exist_ok=True)
     ids = {key: f"{folder.parent.name}/{folder.name}" for key, folder in runs.items()}
@@ -70,6 +71,36 @@ def draw(entry: Entry, given: dict[str, str], out: Path) -> Path:
     figure.savefig(out / f"{entry.name}.svg", metadata={"Date": None, "Description": json.dumps({"runs": ids})})
     write_atomically(out / f"{entry.name}.json", json.dumps(about, indent=1))
     return out / f"{entry.name}.png"
+
+
+def sought(given: str | None, wanted: str, figure: str) -> Path:
+    """The folder that is drawn from: a run, or a sweep where "sweep:NAME" is wanted; the one given, else trained where it is missing."""
+    kind, _, name = wanted.rpartition(":")
+    if kind != "sweep":
+        return find_run(given) if given else trained(wanted, figure)
+    if given is None:
+        return swept(name)
+    if not (Path(given) / "trials.jsonl").is_file():
+        raise Mistake(f"--run {given}: no folder of a sweep (it holds no trials.jsonl); give that of `practicum sweep {name}`")
+    return Path(given).resolve()
+
+
+def swept(name: str) -> Path:
+    """The folder of a sweep whose trials have all finished; those that have not are run now, whatever YAML they are made of."""
+    from experiments.sweeps import Sweep, finished_trials, run_trials
+
+    sweep, study = Sweep.read(name), Sweep.read(name).study()
+    folder = (runs_root() / sweep.name).resolve()
+    finished = {json.dumps(json.loads(key)[0]) for key in finished_trials(folder)}
+    trials = [study.ask() for _ in range(sweep.num_trials)]
+    asked = [scrub({key: parameter.suggest(trial, key) for key, parameter in sweep.parameters.items()}) for trial in trials]
+    if all(json.dumps(parameters, sort_keys=True) in finished for parameters in asked):
+        return folder
+    _, attempts = run_trials(sweep)
+    for attempt in attempts:
+        if attempt.state == "failed":
+            raise Mistake(f"sweep {name}: trial {attempt.number} failed: {attempt.reason}")
+    return folder
 
 
 def trained(experiment: str, figure: str) -> Path:

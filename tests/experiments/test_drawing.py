@@ -29,7 +29,7 @@ def test_figures_without_runs(entry, tmp_path, capsys):
 def test_every_figure_says_what_it_shows(entry):
     assert len(entry.summary) > 20
     module = import_module(f"experiments.figures.{entry.name}")
-    experiments = {one.name for one in entries("experiment")}
+    experiments = {one.name for one in entries("experiment")} | {f"sweep:{one.name}" for one in entries("sweep")}
     assert callable(module.draw) and set(getattr(module, "RUNS", {}).values()) <= experiments
 
 
