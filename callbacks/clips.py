@@ -193,12 +193,16 @@ class OpenClipTokenizer:
     def __init__(self, weights: OpenClip) -> None:
         import open_clip
 
+        self.num_seen = self.num_truncated = 0
+        words = Path(weights.model) / "tokenizer.json"
+        if words.is_file():
+            self.tokenizer: Any = SavedWords(words, open_clip.get_model_config(weights.known_name)["text_cfg"]["context_length"])
+            return
         try:
-            self.tokenizer: Any = open_clip.get_tokenizer(weights.known_name)
+            self.tokenizer = open_clip.get_tokenizer(weights.known_name)
         except Exception as error:  # vocabularies on several hosts, read by several libraries
             reason = " ".join(str(error).split())[:160]
             raise ValueError(f"the tokenizer of open_clip's {weights.model} cannot be had: {reason}") from error
-        self.num_seen = self.num_truncated = 0
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(list(texts))  # N T
@@ -212,6 +216,30 @@ class OpenClipTokenizer:
         if hasattr(self.tokenizer, "encode"):
             return len(self.tokenizer.encode(text)) + 2
         return len(self.tokenizer.tokenizer(text)["input_ids"])
+
+
+class SavedWords:
+    """The words in a folder of open_clip, tokenizer.json, which open_clip itself reads by way of transformers."""
+
+    def __init__(self, file: Path, context_length: int) -> None:
+        import json
+
+        from tokenizers import Tokenizer
+
+        self.words = Tokenizer.from_file(str(file))
+        about = json.loads(existing(file.with_name("tokenizer_config.json"), "export the run again").read_text())
+        pad = about.get("pad_token", "<pad>")
+        self.words.enable_truncation(context_length)
+        self.words.enable_padding(length=context_length, pad_id=self.words.token_to_id(pad), pad_token=pad)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        return torch.tensor([encoded.ids for encoded in self.words.encode_batch(list(texts))])
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of the whole text without start and end."""
+        encoded = self.words.encode(text, add_special_tokens=False)
+        cut = [number for part in encoded.overflowing for number, shown in zip(part.ids, part.attention_mask) if shown]
+        return [number for number, shown in zip(encoded.ids, encoded.attention_mask) if shown] + cut
 
 
 def filled(template: str, name: str) -> str:

@@ -11,6 +11,8 @@ from torchmetrics.functional.multimodal.clip_score import clip_score as torchmet
 from callbacks import published
 from callbacks.clip_score import clip_score
 from callbacks.clips import Clip
+from datamodules.tokenizers import Vocabulary
+from experiments.exporting import write_vocabulary
 from tests.callbacks.embedders import Matcher, write_clip_run
 from tests.callbacks.test_extractors import write_run
 from tests.callbacks.tiny import TinyModel
@@ -57,6 +59,24 @@ def test_a_sigmoid_of_open_clip(tmp_path):
 def test_a_folder_that_open_clip_has_saved(tmp_path, tiny):
     clip = Clip(name=str(write_open_clip_folder(tmp_path / "saved")))
     assert torch.equal(clip.embed_texts(TEXTS), Clip(name=tiny[0], pretrained=tiny[1]).embed_texts(TEXTS))
+
+
+def test_a_folder_with_words_of_its_own(tmp_path):
+    """As `practicum export` writes one; open_clip itself would need transformers to read the words."""
+    import json
+
+    vocabulary = Vocabulary(context_length=8)
+    vocabulary.fit(["a red star", "two blue stars left of a moon"])
+    folder = write_open_clip_folder(tmp_path / "saved", context_length=8)
+    write_vocabulary(vocabulary, folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "tokenizer.json"
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    texts = ["a red star", "A blue moon, red", "star " * 6, "star " * 7, "star " * 30]
+    clip, (tokens, mask) = Clip(name=str(folder)), vocabulary(texts)
+    theirs, shown = clip.tokenizer(texts)
+    assert torch.equal(theirs, tokens) and torch.equal(shown, mask)
+    assert clip.num_truncated == vocabulary.num_truncated == 2 and clip.embed_texts(texts).shape == (5, 16)
 
 
 def test_long_captions_keep_their_end_token_and_are_counted(tiny):
