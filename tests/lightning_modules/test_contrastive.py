@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from datamodules.tokenizers import Vocabulary
 from lightning_modules.clip import CLIP
+from lightning_modules.losses.contrastive import clip_loss, siglip_loss
 from lightning_modules.networks.text import TextTransformer
 from lightning_modules.networks.towers import TwoTowers
 from lightning_modules.networks.vision import ViT
@@ -33,8 +34,23 @@ def batch_of(num: int, seed: int = 0):
 
 
 @pytest.mark.parametrize("kind", [CLIP, SigLIP])
+def test_equal_captions_are_right_for_each_others_pictures(kind):
+    model, batch = kind(network()), batch_of(16)
+    model.train()
+    loss = model.losses(batch)["loss"]
+    image, text = model.embed_images(batch["image"]), model.embed_tokens(batch["tokens"], batch["mask"])
+    same = torch.tensor([[one == other for other in batch["text"]] for one in batch["text"]])
+    assert same.sum() == 32
+    by_hand, diagonal = ((clip_loss(image, text, model.scale, targets) if kind is CLIP else
+                          siglip_loss(image, text, model.scale, model.bias, targets)) for targets in (same, None))
+    torch.testing.assert_close(loss, by_hand)
+    # the softmax shares its probability among equal texts by itself; to the sigmoid each would be a wrong one
+    assert abs(loss - diagonal) < 1e-5 if kind is CLIP else abs(loss - diagonal) > 1e-3
+
+
+@pytest.mark.parametrize("kind", [CLIP, SigLIP])
 def test_colours_are_learned(kind):
-    """Batches of 16 repeat each of eight names once: without multi-positive targets the loss could not fall so far."""
+    """Batches of 16 have each of eight names twice."""
     model = kind(network())
     model.train()
     optimizer = torch.optim.AdamW(model.trained_parameters(), lr=3e-3)
