@@ -69,7 +69,8 @@ def ours(data: ImageCaptions, folder: Path) -> float:
     clock.begin = 0.0
     trainer = Trainer(max_steps=WARM_UP + STEPS, accelerator="cpu", logger=RunRecord(folder, experiment="bench"), log_every_n_steps=20,
                       callbacks=[TrainingProgress("bench", quiet=True), clock], check_val_every_n_epoch=None, num_sanity_val_steps=0,
-                      limit_val_batches=0, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+                      limit_val_batches=0, default_root_dir=folder, enable_checkpointing=False, enable_progress_bar=False,
+                      enable_model_summary=False)
     trainer.fit(model(data.tokenizer), datamodule=data)
     return clock.seconds / STEPS
 
