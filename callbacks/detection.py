@@ -33,20 +33,29 @@ class Detector:
     Args:
         clip: The towers.
         cells: Patches along a side of the picture.
+        zoom: Whether a window is cut out and enlarged; else it stays in its place and size, and all around it is the picture's
+            mean colour. Towers that know objects of a few sizes only need the latter.
         windows: Sides of the square windows, in patches; each size has a map of its own, and of boxes that overlap by more
             than `overlap` (IoU) the one with the best score is kept.
         threshold: A patch stands out if its excess over the map's mean is above this share of the greatest excess.
     """
 
     def __init__(
-        self, clip: Clip, cells: int = 16, windows: Sequence[int] = (5, 8), threshold: float = 0.5, overlap: float = 0.3
+        self,
+        clip: Clip,
+        cells: int = 16,
+        windows: Sequence[int] = (4, 6),
+        threshold: float = 0.5,
+        overlap: float = 0.3,
+        zoom: bool = False,
     ) -> None:
         wrong = [size for size in windows if not 1 <= size <= cells]
         if not windows or wrong:
             raise ValueError(f"windows: {list(windows)} are not all from 1 to the {cells} cells of a side")
         if not 0 < threshold < 1 or not 0 <= overlap <= 1:
             raise ValueError(f"threshold, overlap: {threshold}, {overlap} are not shares between 0 and 1")
-        self.clip, self.cells, self.windows, self.threshold, self.overlap = clip, cells, list(windows), threshold, overlap
+        self.clip, self.cells, self.windows = clip, cells, list(windows)
+        self.threshold, self.overlap, self.zoom = threshold, overlap, zoom
 
     def maps(self, images: Tensor, words: Tensor) -> list[Tensor]:
         """For each size of window: the mean cosine [B, K, G, G] of the windows around each patch of the images [B, C, H, W] in
@@ -55,9 +64,9 @@ class Detector:
 
     def cosines(self, images: Tensor, words: Tensor, size: int) -> Tensor:
         """[B, K, n, n] of the n = G - size + 1 windows in each direction with the words [K, D]."""
-        crops = cut(images, self.cells, size)  # B n n C h w
-        embedded = self.clip.embed_images(crops.flatten(0, 2))  # B*n*n D
-        return (embedded @ words.T).unflatten(0, crops.shape[:3]).movedim(-1, 1)
+        shown = (cut if self.zoom else leave)(images, self.cells, size)  # B n n C h w
+        embedded = self.clip.embed_images(shown.flatten(0, 2))  # B*n*n D
+        return (embedded @ words.T).unflatten(0, shown.shape[:3]).movedim(-1, 1)
 
     def find(self, images: Tensor, words: Tensor) -> list[list[Found]]:
         """The boxes of each image [B, C, H, W] for each of the words [K, D]."""
@@ -73,7 +82,8 @@ class Detector:
         return Found(box[best], score[best])
 
     def settings(self) -> dict[str, Any]:
-        return {"cells": self.cells, "windows": self.windows, "threshold": self.threshold, "overlap": self.overlap}
+        how = {"cells": self.cells, "windows": self.windows, "threshold": self.threshold, "overlap": self.overlap}
+        return {**how, "zoom": self.zoom}
 
 
 def cut(images: Tensor, cells: int, size: int) -> Tensor:
@@ -85,6 +95,18 @@ def cut(images: Tensor, cells: int, size: int) -> Tensor:
         raise ValueError(f"cells: pictures of {width}x{height} do not fall into {cells}x{cells} square patches; take another number")
     windows = images.unfold(2, size * side, side).unfold(3, size * side, side)  # B C n n h w
     return windows.movedim(1, 3)
+
+
+def leave(images: Tensor, cells: int, size: int) -> Tensor:
+    """Pictures [B, n, n, C, H, W] that show one window each, where it is; the rest is the picture's mean colour."""
+    crops = cut(images, cells, size)
+    num, side = crops.shape[1], images.shape[-1] // cells
+    shown = images.mean((2, 3), keepdim=True)[:, None, None].repeat(1, num, num, 1, *images.shape[-2:])
+    for down in range(num):
+        for right in range(num):
+            place = (slice(down * side, (down + size) * side), slice(right * side, (right + size) * side))
+            shown[:, down, right, :, place[0], place[1]] = crops[:, down, right]
+    return shown
 
 
 def spread(cosines: Tensor, size: int) -> Tensor:
@@ -110,7 +132,8 @@ class ZeroShotDetection(Evaluation):
         attributes: Which attributes name an object, in the order of their words: [colour, shape] makes "red star".
         templates: Texts with a {} for the name; several are an ensemble.
         num_images: How many pictures are searched.
-        cells, windows, threshold, overlap: Those of `Detector`.
+        cells, windows, threshold, overlap, zoom: Those of `Detector`. The words are those of all names less their mean, so that
+            a patch says one name rather than the others.
     """
 
     protocols = (Embeds,)
@@ -124,9 +147,10 @@ class ZeroShotDetection(Evaluation):
         templates: Sequence[str] = ("a {}",),
         num_images: int = 200,
         cells: int = 16,
-        windows: Sequence[int] = (5, 8),
+        windows: Sequence[int] = (4, 6),
         threshold: float = 0.5,
         overlap: float = 0.3,
+        zoom: bool = False,
         only_last: bool = True,
     ) -> None:
         super().__init__(only_last)
@@ -135,7 +159,7 @@ class ZeroShotDetection(Evaluation):
         if num_images < 1:
             raise ValueError(f"ZeroShotDetection: {num_images} pictures; take at least 1")
         self.num_images = num_images
-        self.how = {"cells": cells, "windows": list(windows), "threshold": threshold, "overlap": overlap}
+        self.how: dict[str, Any] = {"cells": cells, "windows": list(windows), "threshold": threshold, "overlap": overlap, "zoom": zoom}
         self._declared: set[str] = set()
 
     def data_of(self, trainer: Trainer) -> Any:
@@ -169,6 +193,11 @@ class ZeroShotDetection(Evaluation):
                 declare(trainer, f"{key}_{name}_{title}", about)
 
 
+def apart(words: Tensor) -> Tensor:
+    """The words [K, D] less their mean: a cosine with them is the excess over that with the mean word."""
+    return words - words.mean(0)
+
+
 def detect(
     detector: Detector,
     data: Any,
@@ -190,7 +219,7 @@ def detect(
         raise ValueError(f"ZeroShotDetection: of the objects of {real.title} there is {what}; take other attributes, or other data")
     called = [" ".join(thing[name] for name in attributes) for _, thing in objects]
     names = sorted(set(called))
-    words = detector.clip.classifier(names, templates)
+    words = apart(detector.clip.classifier(names, templates))
     truth = [(picture, names.index(name), torch.tensor(thing["box"], dtype=torch.float32))
              for name, (picture, thing) in zip(called, objects, strict=True)]  # fmt: skip
     found: list[list[Found]] = []

@@ -76,7 +76,7 @@ def draw_space(ax: Axes, run: Any) -> dict[str, Any]:
     ax.set(xlim=(low[0] - 0.12, high[0] + 0.06), ylim=(low[1] - 0.06, high[1] + 0.06))
     names = [f"direction {number + 1} ({share[number]:.0%} of the spread of classes)" for number in (0, 1)]
     ax.set(xlabel=names[0], ylabel=names[1])
-    ax.set_title("Socher 2013: words (★) and images of seen (●) and unseen (×) classes", fontsize=11, color=shared.INK, loc="left")
+    ax.set_title("Socher: words ★, images of seen (●) and unseen (×) classes", fontsize=11, color=shared.INK, loc="left")
     return {"per_class": PER_CLASS, "axes": names, "words": dict(zip(classes, shared.rounded(places), strict=True)),
             "means": {name: shared.rounded(((own - centre) @ axes[:2].T).mean(0)) for name, own in zip(classes, mapped, strict=True)}}
 
@@ -132,7 +132,7 @@ def draw_hits(ax: Axes, run: Any) -> dict[str, Any]:
     new = ~seen[labels]
     place = scores.argsort(1, descending=True).eq(labels[:, None]).int().argmax(1)         # of the right word, from 0
     numbers: dict[str, Any] = {"classes": len(classes)}
-    for offset, (name, rows, colour) in enumerate([("images of seen classes", ~new, SEEN), ("images of unseen classes", new, UNSEEN)]):
+    for offset, (name, rows, colour) in enumerate([("seen classes", ~new, SEEN), ("unseen classes", new, UNSEEN)]):
         for number, k in enumerate(HITS):
             share = float((place[rows] < k).double().mean())
             low, high = wilson(int((place[rows] < k).sum()), int(rows.sum()))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from callbacks import boxes
 from callbacks.clips import Clip
-from callbacks.detection import Detector, ZeroShotDetection, cut, measure, spread
+from callbacks.detection import Detector, Found, ZeroShotDetection, cut, leave, measure, spread
 from tests.callbacks.embedders import Matcher, Numbered
 from tests.callbacks.tiny import Record, trainer
 
@@ -68,8 +68,9 @@ def asked(**how) -> ZeroShotDetection:
     return ZeroShotDetection(attributes=["kind"], templates=["{}"], **({"cells": 16, "windows": [2, 4]} | how))
 
 
-def test_towers_that_see_colours_find_their_squares():
-    record = validate(asked(), Painter())
+@pytest.mark.parametrize("zoom", [True, False])
+def test_towers_that_see_colours_find_their_squares(zoom):
+    record = validate(asked(zoom=zoom), Painter())
     assert last(record, "val/detection_iou_squares") > 0.6 and last(record, "val/detection_hits_squares") > 0.9
     assert last(record, "val/detection_map50_squares") > 0.8
     columns, rows = record.tables["val/detection_squares"][0]
@@ -97,6 +98,16 @@ def test_windows_are_the_parts_of_the_picture():
     assert crops.shape == (2, 6, 6, 3, 12, 12)
     for down, right in itertools.product(range(6), repeat=2):
         assert torch.equal(crops[:, down, right], images[:, :, 4 * down : 4 * down + 12, 4 * right : 4 * right + 12])
+
+
+def test_windows_may_stay_where_they_are():
+    images = torch.randn(2, 3, 32, 32)
+    shown, crops = leave(images, 8, 3), cut(images, 8, 3)
+    assert shown.shape == (2, 6, 6, 3, 32, 32)
+    for down, right in itertools.product(range(6), repeat=2):
+        expected = images.mean((2, 3), keepdim=True).expand_as(images).clone()
+        expected[:, :, 4 * down : 4 * down + 12, 4 * right : 4 * right + 12] = crops[:, down, right]
+        assert torch.equal(shown[:, down, right], expected)
 
 
 def test_a_patch_has_the_mean_of_its_windows():
@@ -182,8 +193,6 @@ def test_measures_are_those_of_torchmetrics(monkeypatch):
     truth = [(picture, query, box) for (picture, query), box in zip(itertools.product(range(6), range(3)), drawn(18, 4), strict=True)]
     shifted = [box + torch.randint(0, 3, (4,), generator=generator) for _, _, box in truth]
     scores = torch.rand(18, generator=generator)
-    from callbacks.detection import Found
-
     found = [[Found(shifted[3 * picture + query][None], scores[3 * picture + query][None]) for query in range(3)] for picture in range(6)]
     theirs = MeanAveragePrecision(iou_thresholds=[0.5])
     labels = torch.arange(3)
