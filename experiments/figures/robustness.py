@@ -58,7 +58,7 @@ def draw(runs: dict[str, Path]) -> Drawn:
     explain(figure.axes[-1])
     shared.titled(figure, "At equal accuracy on the source, what is left on pictures of another kind?",
                   f"scenes of one object, {NUM:,} test pictures each; a supervised classifier at the age at which its clean accuracy is "
-                  f"that of zero-shot CLIP ({source:.1%}); training runs of classifiers: {len(classifiers)}, measured at {len(points['clean'])} ages")
+                  f"that of zero-shot CLIP ({source:.1%}); {len(points['clean'])} ages, training runs: {len(classifiers)}")
     return Drawn(figure, numbers)
 
 
