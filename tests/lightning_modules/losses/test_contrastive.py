@@ -53,6 +53,15 @@ def test_values_of_the_slow_versions(repeated):
         assert ours == pytest.approx(slow_siglip(image, text, 10.0, -2.4, matches), abs=1e-10)
 
 
+def test_any_matrix_may_say_what_matches():
+    """Several texts of one image, whose other images are not those of its texts: rows and columns have sums of their own."""
+    image, text, matches = unit(4), unit(4, seed=1), torch.eye(4, dtype=torch.bool)
+    matches[0, 1] = matches[0, 2] = matches[3, 1] = True
+    assert clip_loss(image, text, 14.3, matches).item() == pytest.approx(slow_clip(image, text, 14.3, matches), abs=1e-10)
+    expected = slow_siglip(image, text, 10.0, -2.4, matches)
+    assert siglip_loss(image, text, 10.0, -2.4, matches, 3).item() == pytest.approx(expected, abs=1e-10)
+
+
 def test_initial_losses_of_256_pairs():
     """Where every cosine is 0 (or all are equal) softmax spreads evenly, ln N, and the bias alone speaks in the sigmoid loss."""
     corner = torch.eye(512)
