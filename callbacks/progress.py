@@ -1,4 +1,4 @@
-"""Progress of long work: a bar where stderr is a terminal, else one plain line at the start and one at the end."""
+"""Progress of long work: a bar where stderr is a terminal, else a plain line at the start, each minute, and at the end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 QUIET_SECONDS = 2.0  # without a terminal, shorter work than this is not worth its lines
+BETWEEN_LINES = 60.0  # seconds
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
@@ -22,12 +23,15 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
         with Progress(console=Console(stderr=True), transient=True) as progress:
             yield from progress.track(items, total=total, description=what)
         return
-    begin, announced = time.monotonic(), False
+    begin = time.monotonic()
+    due = begin + QUIET_SECONDS
     for index, item in enumerate(items):
         yield item
-        if not announced and index + 1 != total and time.monotonic() - begin > QUIET_SECONDS:
-            share = f" ({index + 1} of {total} done)" if total else ""
+        now = time.monotonic()
+        if index + 1 != total and now > due:
+            seconds = (now - begin) / (index + 1)  # an item
+            share = f" ({index + 1} of {total} done, about {seconds * (total - index - 1):.0f} s left)" if total else ""
             print(f"{what} ...{share}", file=sys.stderr, flush=True)
-            announced = True
+            due = now + BETWEEN_LINES
     if time.monotonic() - begin > QUIET_SECONDS:
         print(f"{what}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)

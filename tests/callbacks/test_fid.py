@@ -227,7 +227,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
     assert not sys.stderr.isatty()
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
     assert list(progress.track(range(3), "counting")) == [0, 1, 2]
-    assert capsys.readouterr().err == "counting ... (1 of 3 done)\ncounting: 0 s\n"
+    assert capsys.readouterr().err == "counting ... (1 of 3 done, about 0 s left)\ncounting: 0 s\n"
     assert list(progress.track([7], "one thing")) == [7]
     assert capsys.readouterr().err == "one thing: 0 s\n"
 
