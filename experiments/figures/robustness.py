@@ -76,9 +76,9 @@ def draw_chart(axes: np.ndarray, numbers: dict[str, Any], pictures: dict[str, Re
         left.spines[:].set_visible(False)
         left.set_title(name, fontsize=10.5, color=shared.INK, loc="left", pad=3)
         theirs, (ours, low, high) = own["classifier"], own["clip"]
-        for y, value, colour in ((1, theirs, CLASSIFIER), (0, ours, CLIP)):
+        for y, value, end, colour in ((1, theirs, theirs, CLASSIFIER), (0, ours, high, CLIP)):
             right.barh(y, value, 0.78, color=colour)
-            right.text(value + 0.015, y, f"{value:.1%}", va="center", fontsize=10, color=shared.INK)
+            right.text(end + 0.015, y, f"{value:.1%}", va="center", fontsize=10, color=shared.INK)
         right.errorbar(ours, 0, xerr=[[max(0, ours - low)], [max(0, high - ours)]], color=shared.INK, linewidth=1, capsize=2)
         right.text(1.34, 0.5, f"{100 * (ours - theirs):+.1f}", va="center", ha="right", fontsize=13, weight="bold",
                    color=CLIP if ours >= theirs else CLASSIFIER)

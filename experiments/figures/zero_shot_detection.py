@@ -19,7 +19,7 @@ from experiments.figures import _trained as shared
 RUNS = {"clip": "clip_scenes"}
 SIDE, NUM, SHOWN, TEMPLATES, ATTRIBUTES = 64, 60, 4, ["a {}"], ("colour", "shape")
 FOUND, TRUE, CHANCE = "#ffffff", "#111111", "#9aa0a6"
-MEASURES = {"map50": "mAP@.5\nevery query, every picture", "iou": "mean IoU\nof the best box", "hits": "hits\nIoU ≥ .5"}
+MEASURES = {"map50": "mAP@.5\nall queries", "iou": "mean IoU\nof the best box", "hits": "hits\nIoU ≥ .5"}
 
 
 def draw(runs: dict[str, Path]) -> Drawn:
@@ -65,7 +65,7 @@ def draw_picture(axes: Any, detector: Detector, real: RealImages, place: int, th
         agreement = float(iou(box[None], box.new_tensor(thing["box"])[None]))
         for (x0, y0, x1, y1), colour, style in ((thing["box"], TRUE, "--"), (box.tolist(), FOUND, "-")):
             ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=2, linestyle=style))
-        ax.set_title(f"“a {name}”  IoU {agreement:.2f}", fontsize=10, color=shared.INK, pad=4)
+        ax.set_title(f"{name}, IoU {agreement:.2f}", fontsize=10, color=shared.INK, pad=4)
         numbers.append({"query": name, "box": shared.rounded(box.numpy()), "true": shared.rounded(np.array(thing["box"])),
                         "iou": round(agreement, 3)})
     for ax in axes:
@@ -85,7 +85,7 @@ def draw_measures(ax: Axes, measured: dict[str, dict[str, tuple[float, float, fl
             ax.text(x, high + 0.012, f"{value:.2f}", ha="center", va="bottom", fontsize=10, color=shared.INK)
     shared.quiet(ax)
     ax.set_xticks(range(len(MEASURES)), list(MEASURES.values()), fontsize=9.5, color=shared.INK)
-    ax.set_ylim(0, 1)
+    ax.set_ylim(0, min(1, 1.2 * max(high for values in measured.values() for _, _, high, _ in values.values())))
     ax.legend(loc="upper left", frameon=False, fontsize=9.5)
     num = measured["clip"]["iou"][3]
-    ax.set_title(f"{NUM} test pictures, {num} objects; 95 % intervals", fontsize=11, color=shared.INK, loc="left")
+    ax.set_title(f"{NUM} test pictures, {num} objects", fontsize=11, color=shared.INK, loc="left")
