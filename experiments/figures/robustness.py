@@ -20,7 +20,7 @@ from experiments.figures._line import at_equal_source, fitted, logit, residual_i
 from experiments.runs import Run, load_runs
 
 RUNS = {"clip": "clip_scenes", "classifiers": "sweep:robustness_scenes"}
-SHIFTS = {"clean": "none", "palette": "palette", "outline": "outline", "clutter": "clutter", "texture": "texture", "noise": "noise"}
+SHIFTS: dict[str, Any] = {"clean": "none", **{name: name for name in ("palette", "outline", "clutter", "texture", "noise")}}
 NUM, SIDE, TEMPLATES = 1000, 32, ["a {}"]
 CLIP, CLASSIFIER = "#7b3fa0", "#f0a202"
 TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
@@ -34,7 +34,7 @@ def draw(runs: dict[str, Path]) -> Drawn:
     shared.Trained(runs["clip"], "embed_images", "embed_tokens")
     clip = Clip(run=runs["clip"])
     data = {name: ImageClasses(Scenes(max_objects=1, shift=shift, num_train=64, num_validation=64, num_test=NUM), image_size=SIDE)
-            for name, shift in SHIFTS.items()}                             # type: ignore[arg-type]
+            for name, shift in SHIFTS.items()}
     pictures = {name: RealImages.among(one, "test") for name, one in data.items()}
     hits = {name: name_images(clip, real, TEMPLATES, num=NUM).right.double().numpy() for name, real in pictures.items()}
     source = float(hits["clean"].mean())

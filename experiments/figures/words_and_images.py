@@ -27,8 +27,8 @@ def draw(runs: dict[str, Path]) -> Drawn:
             raise Mistake(f"run {run.folder}: it has seen every class; give one trained on datamodules.held_out.HeldOut with --run KEY=RUN")
     figure = shared.page(15.5, 5.6)
     space, gate, hits = figure.subplots(1, 3, width_ratios=[1.35, 1, 1.05])
-    numbers = {"data": socher.title, "split": SPLIT, "space": draw_space(space, socher), "gate": draw_gate(gate, socher),
-               "hits": draw_hits(hits, devise)}
+    numbers: dict[str, Any] = {"data": socher.title, "split": SPLIT, "space": draw_space(space, socher), "gate": draw_gate(gate, socher),
+                               "hits": draw_hits(hits, devise)}
     unseen = " and ".join(name for name, known in zip(socher.classes, socher.model.seen.tolist(), strict=True) if not known)
     share = numbers["gate"]["among_unseen"]
     shared.titled(figure, "Images among words: a class without a training image is found by its name",
@@ -59,8 +59,9 @@ def draw_space(ax: Axes, run: Any) -> dict[str, Any]:
     for label, own in enumerate(mapped):
         points = (own - centre) @ axes[:2].T
         new = not seen[label]
-        ax.scatter(*points.T, s=16 if new else 9, color=shared.COLOURS[label % len(shared.COLOURS)], marker="x" if new else "o",
-                   linewidths=0.9 if new else 0, alpha=0.75 if new else 0.45, zorder=2 if new else 1)
+        ax.scatter(points[:, 0], points[:, 1], s=16 if new else 9, marker="x" if new else "o",
+                   color=shared.COLOURS[label % len(shared.COLOURS)], linewidths=0.9 if new else 0,
+                   alpha=0.75 if new else 0.45, zorder=2 if new else 1)
     places = (words - centre) @ axes[:2].T
     beside = apart(places)
     for label, (x, y) in enumerate(places):

@@ -31,7 +31,7 @@ model:
     network:
       class_path: lightning_modules.networks.towers.TwoTowers
       init_args:
-        image: {class_path: lightning_modules.networks.vision.ResNet, init_args: {widths: [8, 16]}}
+        image: {class_path: lightning_modules.networks.vision.ResNet, init_args: {widths: [8, 32]}}
         text: {class_path: lightning_modules.networks.text.BagOfWords, init_args: {width: 16}}
         embedding_dim: 16
 trainer: {max_steps: 2, limit_val_batches: 1, limit_test_batches: 0}
