@@ -35,7 +35,8 @@ class Slots:
 
     def __init__(self, num_workers: int, cores: int, folder: Path) -> None:
         self.folder = folder
-        self.threads = max(1, cores // num_workers)
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        self.threads = int(asked) if asked.isdigit() and int(asked) else max(1, cores // num_workers)
         self.busy: dict[Future[Outcome], ProcessPoolExecutor] = {}
         self.free = [self._pool() for _ in range(num_workers)]
 

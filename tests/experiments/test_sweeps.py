@@ -90,6 +90,13 @@ def test_trials_end_each_in_its_own_way(folder, capfd):
     assert key_of(asked) not in finished_trials(out)  # an edited experiment is run again
 
 
+def test_the_cores_are_shared_unless_the_threads_are_given(folder, monkeypatch):
+    for given, threads in (("", 4), ("3", 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        with Slots(2, 8, folder) as slots:
+            assert slots.threads == threads
+
+
 def test_a_worker_that_died_is_replaced(folder):
     (folder / "logs").mkdir()
     with Slots(2, 2, folder) as slots:
