@@ -217,8 +217,8 @@ def recipe(parameters: Mapping[str, Any]) -> str:
 def run_sweep(file: str | Path, *, workers: int | None = None, out: Path | None = None) -> list[Path]:
     """Runs the trials of a sweep that are not finished yet; returns the run folders of all finished ones, in order.
 
-    `workers` processes share the cores (default: as many as cores, one thread each; OMP_NUM_THREADS overrules). A failing trial does not stop the others:
-    it is reported in one line and left out of what is returned. Raises `Mistake` for a wrong file.
+    `workers` processes share the cores (default: as many as cores, one thread each; OMP_NUM_THREADS overrules). A failing trial does not
+    stop the others: it is reported in one line and left out of what is returned. Raises `Mistake` for a wrong file.
     """
     folder, attempts = run_trials(Sweep.read(file), workers=workers, out=out)
     return [folder / attempt.folder for attempt in attempts if attempt.state == "finished"]
