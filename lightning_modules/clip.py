@@ -39,4 +39,4 @@ class CLIP(Contrastive):
 
     def similarity_settings(self) -> dict[str, str | float | None]:
         """How a cosine becomes a probability, for the declaration that stands beside a metric."""
-        return {"loss": "softmax", "scale": float(self.scale), "bias": None}
+        return {"loss": "softmax", "scale": self.scale.item(), "bias": None}

@@ -50,4 +50,4 @@ class SigLIP(Contrastive):
 
     def similarity_settings(self) -> dict[str, str | float | None]:
         """How a cosine becomes a probability, for the declaration that stands beside a metric."""
-        return {"loss": "sigmoid", "scale": float(self.scale), "bias": float(self.bias)}
+        return {"loss": "sigmoid", "scale": self.scale.item(), "bias": self.bias.item()}
