@@ -56,9 +56,11 @@ def draw(runs: dict[str, Path]) -> Drawn:
     for ax, name in zip(halves[1].subplots(2, 3, sharex=True, sharey=True).flat, list(SHIFTS)[1:], strict=False):
         draw_line(ax, points, numbers["shifts"], name)
     explain(figure.axes[-1])
+    oldest = max(points["clean"])
+    age = (f"a supervised classifier at the age at which its clean accuracy is that of zero-shot CLIP ({source:.1%})" if source <= oldest
+           else f"no classifier is as good as CLIP's {source:.1%} (best {oldest:.1%}): theirs is EXTRAPOLATED, train them longer")
     shared.titled(figure, "At equal accuracy on the source, what is left on pictures of another kind?",
-                  f"scenes of one object, {NUM:,} test pictures each; a supervised classifier at the age at which its clean accuracy is "
-                  f"that of zero-shot CLIP ({source:.1%}); {len(points['clean'])} ages, training runs: {len(classifiers)}")
+                  f"scenes of one object, {NUM:,} test pictures each; {age}; {len(points['clean'])} ages, runs: {len(classifiers)}")
     return Drawn(figure, numbers)
 
 

@@ -45,7 +45,7 @@ def test_class_folders_of_photos_in_several_sizes_and_modes(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"several sizes \(31x31 to 90x35\); give one, such as --data.image_size 64"):
         ImageClasses(str(tmp_path)).facts()
     data = ready(tmp_path, image_size=24, validation_split=0.25, batch_size=12)  # one flag, no code
-    assert data.facts() == {"channels": 3, "image_size": 24, "num_classes": 2}
+    assert data.facts() == {"channels": 3, "image_size": 24, "num_classes": 2, "class_names": data.class_names}
     assert data.class_names == ["dark", "light"] and len(data.images("train")) == 12
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     level = batch["image"].mean((1, 2, 3))
@@ -68,9 +68,9 @@ def test_a_parquet_with_other_column_names(tmp_path: Path) -> None:
     ]  # fmt: skip
     datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "trees.parquet")
     by_type = ready(tmp_path, validation_split=0.25)
-    assert by_type.facts() == {"channels": 3, "image_size": 16, "num_classes": 2}  # the first Image and ClassLabel
+    assert by_type.facts() == {"channels": 3, "image_size": 16, "num_classes": 2, "class_names": by_type.class_names}
     mapped = ready(tmp_path, validation_split=0.25, columns={"image": "thumb", "label": "fine"})
-    assert mapped.facts() == {"channels": 1, "image_size": 8, "num_classes": 4}
+    assert mapped.facts() == {"channels": 1, "image_size": 8, "num_classes": 4, "class_names": mapped.class_names}
     assert mapped.class_names == ["oak", "elm", "ash", "fir"]
     with pytest.raises(
         ValueError, match=r"has no column 'fin', did you mean 'fine'\? \(columns: coarse, id, fine, photo"
@@ -181,6 +181,6 @@ def test_the_mirror_of_the_three_hub_sets(
         pytest.skip("no mirror: set PRACTICUM_DATA to a folder that holds it")
     monkeypatch.setenv("PRACTICUM_DATA", str(MIRROR))
     data = ready(path, limit=300)
-    assert data.facts() == {"channels": channels, "image_size": size, "num_classes": 10}
+    assert data.facts() == {"channels": channels, "image_size": size, "num_classes": 10, "class_names": data.class_names}
     assert [len(data.images(split)) for split in ("train", "validation", "test")] == [270, 30, 300]
     assert np.bincount(ImageClasses(path)._split("test")["label"])[:3].tolist() == sums

@@ -188,7 +188,7 @@ def test_parquet_without_the_metadata_of_datasets(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(raw, tmp_path / "two" / "rows.parquet")
     for folder, names in (("one", ["a", "b"]), ("two", ["1", "3"])):
         data = ImageClasses(str(tmp_path / folder), validation_split=0.25)
-        assert data.facts() == {"channels": 3, "image_size": 12, "num_classes": 2}
+        assert data.facts() == {"channels": 3, "image_size": 12, "num_classes": 2, "class_names": data.class_names}
         assert data.class_names == names
         labels = np.concatenate([data.labels("train"), data.labels("validation")])
         assert sorted(labels.tolist()) == [0, 0, 1, 1]
