@@ -5,7 +5,7 @@ STAMP := .venv/set-up
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test lint bench constraints clean
+.PHONY: setup demo test soak lint bench constraints clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,9 @@ demo: setup
 
 test: setup
 	WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+soak: setup
+	WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak -s --timeout 7200
 
 lint: setup
 	$(BIN)/ruff check .
