@@ -140,7 +140,7 @@ def _write(checkpoint: Mapping[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _written(part) as file:
-                hashed = _Hashed(file)
+                hashed: Any = _Hashed(file)
                 torch.save(dict(checkpoint), hashed)
                 digest = hashed.hexdigest()
             _verify(part, digest, path)
@@ -345,5 +345,5 @@ def _said_of(path: Path) -> Iterator[None]:
 
 
 def _size(num_bytes: int) -> str:
-    power = min(4, len(str(int(num_bytes))) // 3)
+    power = min(4, (len(str(num_bytes)) - 1) // 3)
     return f"{num_bytes / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
