@@ -111,10 +111,16 @@ def sweep_up(folder: Path) -> None:
 
 
 class DurableCheckpointIO(CheckpointIO):
-    """Lightning's own saving and loading, by the functions above; for `Trainer(plugins=[DurableCheckpointIO()])`."""
+    """Lightning's own saving and loading, by the functions above; for `Trainer(plugins=[DurableCheckpointIO()])`.
+
+    A file named step-00000120.ckpt with `storage_options={"keep": 2}` is saved as `save` does, with last.ckpt and the removal of older ones.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        _write(checkpoint, Path(path))
+        if storage_options is None:
+            _write(checkpoint, Path(path))
+        else:
+            save(checkpoint, Path(path).parent, _step(Path(path)), **storage_options)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return load(Path(path))
