@@ -56,8 +56,6 @@ def newest_valid(folder: Path) -> Path | None:
 
     A last.ckpt alone, as older runs have it, counts if it loads.
     """
-    for part in sorted(folder.glob(".*.ckpt.part")):
-        print(f"{part}: half-written (its process was killed, or is still at work); passed over", file=sys.stderr)
     found, last = _numbered(folder), folder / LAST
     if last.is_symlink() and not last.exists():
         print(f"{last}: {os.readlink(last)} is not there any more; passed over", file=sys.stderr)
@@ -96,13 +94,14 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def sweep_up(folder: Path) -> None:
-    """Removes half-written files, and digests without a checkpoint, that killed processes have left in a folder."""
+    """Removes what killed processes have left in a folder: half-written files, each named in a line, and digests without a checkpoint."""
     for part in folder.glob(".*.part"):
         if part.is_symlink():
             part.unlink(missing_ok=True)
         else:
-            with _nobody_writes(part):
-                pass
+            with _nobody_writes(part) as free:
+                if free:
+                    print(f"{part}: half-written by a process that was killed; removed", file=sys.stderr)
     for digest in folder.glob("*.ckpt.sha256"):
         path = digest.with_suffix("")
         with _nobody_writes(_part(path)) as free:
@@ -113,7 +112,7 @@ def sweep_up(folder: Path) -> None:
 class DurableCheckpointIO(CheckpointIO):
     """Lightning's own saving and loading, by the functions above; for `Trainer(plugins=[DurableCheckpointIO()])`.
 
-    A file named step-00000120.ckpt with `storage_options={"keep": 2}` is saved as `save` does, with last.ckpt and the removal of older ones.
+    With `storage_options={"keep": 2}` a file named step-00000120.ckpt is saved as `save` does: last.ckpt points to it, older ones go.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
