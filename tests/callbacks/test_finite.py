@@ -1,4 +1,4 @@
-"""The guard against NaN and Inf: planted in the loss, or in one number of a gradient, of every optimiser, in the first step and the eighth."""
+"""The guard: NaN and Inf planted in the loss, or in one number of a gradient, of every optimiser, in the first step and the eighth."""
 
 import json
 import math
