@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from callbacks.allowlist import imported, run_config
 from callbacks.extractors import Extractor, OpenClip, existing, load_run, run_title
 from callbacks.protocols import Embeds, require
 
@@ -51,7 +51,7 @@ class Clip(Extractor):
         """Channels and side of the pictures that a run of ours was trained on; None where any will do."""
         if self.open_clip:
             return None, None
-        config = _config(self._run)
+        config = run_config(self._run)
         size = config["data"]["init_args"].get("image_size") or _argument(config["model"], "image_size")
         return _argument(config["model"], "channels"), size
 
@@ -254,19 +254,12 @@ def _finished(run: str | Path) -> Path:
     return folder
 
 
-def _config(run: Path) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load((run / "config.yaml").read_text())
-
-
 def _tokenizer(run: Path) -> Any:
     """The tokenizer of a run's data, with the words that it has learned."""
-    described = _config(run)["data"]["init_args"].get("tokenizer")
+    described = run_config(run)["data"]["init_args"].get("tokenizer")
     if described is None:
         raise ValueError(f"run {run}: its data has no texts; name a run of a model of pictures and captions (clip_scenes)")
-    module, _, name = described["class_path"].rpartition(".")
-    tokenizer = getattr(importlib.import_module(module), name)(**described.get("init_args", {}))
+    tokenizer = imported(described["class_path"], str(run))(**described.get("init_args", {}))
     tokenizer.load(existing(run / "tokenizer.json", "train the run again"))
     return tokenizer
 

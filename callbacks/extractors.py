@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from callbacks.allowlist import check, denied, guard_parser, run_config
 from callbacks.media import to_uint8
 from callbacks.protocols import Classifies, require
 from callbacks.published import checked, is_offline, offline, require_hub
@@ -262,15 +263,25 @@ class Classifier(Extractor):
 def load_run(run: Path) -> nn.Module:
     """The model of a run folder as its config.yaml describes it, with the weights of checkpoints/last.ckpt (the
     averaged ones, if any)."""
-    import yaml
-    from jsonargparse import ArgumentParser
     from lightning.pytorch import LightningModule
 
-    config = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    return _filled(built(run, "model", LightningModule), run / "checkpoints" / "last.ckpt")
+
+
+def built(run: Path, key: str, base: type) -> Any:
+    """The object, of a subclass of `base`, that a key of a run's config.yaml describes."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    config = run_config(run)
+    guard_parser()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model", required=True)
-    model = parser.instantiate_classes(parser.parse_object({"model": config})).model
-    return _filled(model, run / "checkpoints" / "last.ckpt")
+    parser.add_subclass_arguments(base, key, required=True)
+    try:
+        parsed = parser.parse_object({key: config.get(key)})
+    except ArgumentError as error:
+        raise ValueError(f"{run / 'config.yaml'}: {denied(error) or _first_line(error)}") from error
+    check(parsed, str(run / "config.yaml"))
+    return parser.instantiate_classes(parsed)[key]
 
 
 def run_title(run: Path) -> str:

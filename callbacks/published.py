@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import json
 import os
 import socket
 import threading
@@ -17,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from callbacks.allowlist import check
 
 HUB_TIMEOUT = 2.0  # seconds
 CONFIG = "open_clip_config.json"  # of a folder that open_clip has saved
@@ -29,6 +32,7 @@ def checked(architecture: str, pretrained: str | None) -> bool:
     holds its own weights. Raises ValueError, within three seconds, for a wrong name, for no weights, and for weights
     that are published on a host that does not answer.
     """
+    check_described(Path(architecture))
     if Path(architecture).is_dir():
         if not (Path(architecture) / CONFIG).is_file():
             raise ValueError(f"{architecture}: open_clip has not saved this folder, there is no {CONFIG} in it")
@@ -53,6 +57,18 @@ def checked(architecture: str, pretrained: str | None) -> bool:
         return True
     require_hub(f"the weights {pretrained} of open_clip's {architecture}")
     return False
+
+
+def check_described(path: Path) -> None:
+    """Raises ValueError for a description of an architecture, a JSON file or that of a folder, that is damaged or would
+    run foreign code: open_clip hands its `tokenizer_kwargs` on."""
+    file = path / CONFIG if path.is_dir() else path
+    if file.suffix != ".json" or not file.is_file():
+        return
+    try:
+        check(json.loads(file.read_text(encoding="utf-8")), str(file))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{file} describes no architecture: {str(error)[:100]}; export or download it again") from error
 
 
 def architectures() -> list[str]:

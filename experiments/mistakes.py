@@ -6,12 +6,24 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from callbacks.allowlist import check, denied, guard_parser
 from experiments.catalogue import Mistake, nearest
 
 OURS = ("lightning_modules.", "callbacks.", "datamodules.")
+
+
+def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """`parser.parse_args` that raises a one-line `Mistake`, and imports nothing that is not allowed."""
+    guard_parser()
+    try:
+        parsed = parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise one_line(error, parser, arguments) from None
+    check(parsed)
+    return parsed
 
 
 def one_line(error: Exception, parser: ArgumentParser, arguments: list[str]) -> Mistake:
@@ -32,6 +44,8 @@ def one_line(error: Exception, parser: ArgumentParser, arguments: list[str]) -> 
 
     keys = re.findall(r'Parser key "([\w.]+)"', text)
     key = ".".join(dict.fromkeys(keys))
+    if reason := denied(error):
+        return Mistake(f"{key}: {reason}" if key else reason)
     if match := re.search(r"Option '([\w.]+)' is not accepted", text):
         owner = (re.findall(r"given class_path '([\w.]+)'", text) or re.findall(r"class_path[=:] ?'([\w.]+)'", text) or [""])[-1]
         return Mistake(f"unknown key {key}.{match[1]}; {nearest(match[1], parameters(owner))}")

@@ -84,7 +84,8 @@ class Request:
         name = self.data or self.yaml.get("data")
         pairs = [part for flag, value in flag_pairs(self.dotted) if flag.startswith("--data.") for part in (flag, *value)]
         if name is not None:
-            return ["--config", str(find("data set", name)), *pairs]
+            read_yaml(found := find("data set", name))      # which says what is wrong with it
+            return ["--config", str(found), *pairs]
         if "--data.path" not in pairs:
             names = ", ".join(entry.name for entry in entries("data set"))
             raise Mistake(f"{self.experiment} trains on any data set: say which, --data NAME (one of {names}) or --data.path DIR")

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.extractors import load_run
+from callbacks.extractors import built, load_run
 from callbacks.media import grid, to_float
 from experiments.catalogue import Mistake
 from experiments.runs import load_runs
@@ -52,13 +51,9 @@ class Trained:
     @cached_property
     def data(self) -> Any:
         """The run's DataModule, as its config.yaml describes it."""
-        from jsonargparse import ArgumentParser
         from lightning import LightningDataModule
 
-        config = yaml.safe_load((self.folder / "config.yaml").read_text())["data"]
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(LightningDataModule, "data", required=True)
-        module = parser.instantiate_classes(parser.parse_object({"data": config})).data
+        module = built(self.folder, "data", LightningDataModule)
         module.prepare_data()
         return module
 

@@ -4,7 +4,6 @@ Data N(0, s^2) has a denoiser in closed form, and every sampler is linear, so th
 Whatever a sampler's output then lacks in spread is the fault of schedule, sampler and number of steps alone.
 """
 
-import importlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from functools import cache
 from itertools import cycle
 from typing import Any
 
+from callbacks.allowlist import imported
 from experiments.page.charts import colour
 from experiments.page.groups import Comparison, words
 
@@ -166,9 +166,8 @@ def _is_buildable(spec: dict[str, Any]) -> bool:
 
 
 def _built(spec: dict[str, Any]) -> Any:
-    module, name = spec["class_path"].rsplit(".", 1)
     arguments = {
         key: _built(item) if isinstance(item, dict) and "class_path" in item else item
         for key, item in (spec.get("init_args") or {}).items()
     }
-    return getattr(importlib.import_module(module), name)(**arguments)
+    return imported(spec["class_path"])(**arguments)
