@@ -142,10 +142,19 @@ def test_of_accumulated_batches_the_guilty_one_is_named():
 
 def test_large_gradients_are_not_taken_for_infinite_ones():
     class Steep(TinyModel):
-        def training_step(self, batch, batch_idx):
-            return self.network(batch["image"].flatten(1)[:, :1]).mean() * 1e30  # whose square is beyond float32
+        def __init__(self):
+            super().__init__(learning_rate=1e-35)
+            self.network = nn.Linear(1, 40)
 
-    train(Steep(learning_rate=1e-35), FiniteGuard(), max_steps=2)
+        def training_step(self, batch, batch_idx):
+            return self.network(batch["image"].flatten(1)[:, :1]).mean() * 1e30
+
+        def on_before_optimizer_step(self, optimizer):
+            self.overflowed = not all_finite([self.network.bias.grad])  # its square is beyond float32
+
+    model = Steep()
+    train(model, FiniteGuard(), max_steps=2)
+    assert model.overflowed
 
 
 @pytest.mark.parametrize("value", VALUES)
