@@ -41,13 +41,15 @@ def save(checkpoint: Mapping[str, Any], folder: Path, step: int, keep: int = 2) 
     _write(checkpoint, path)
     with _said_of(path):
         _point_last(path)
-        _sync(folder)      # or a loss of power could keep the removals and not the checkpoint
+        _sync_folder(folder)      # or a loss of power could keep the removals and not the checkpoint
         numbered = _numbered(folder)
-        older = [other for other in numbered if _step(other) < step]
         ahead = [other for other in numbered if _step(other) > step]
+        older = [other for other in numbered if _step(other) < step]
         for other in [*ahead, *older[keep - 1:]]:
             other.unlink(missing_ok=True)
             _digest_file(other).unlink(missing_ok=True)      # second: a checkpoint without a digest would count as damaged
+        if ahead:
+            _sync_folder(folder)
     return path
 
 
@@ -102,9 +104,10 @@ def sweep_up(folder: Path) -> None:
             with _nobody_writes(part) as free:
                 if free:
                     print(f"{part}: half-written by a process that was killed; removed", file=sys.stderr)
-    for digest in folder.glob("*.ckpt.sha256"):
+    alone = [digest for digest in folder.glob("*.ckpt.sha256") if not digest.with_suffix("").exists()]
+    for digest in alone:
         path = digest.with_suffix("")
-        with _nobody_writes(_part(path)) as free:
+        with _nobody_writes(_part(path)) as free:      # else another process is about to give the checkpoint its name
             if free and not path.exists():
                 digest.unlink(missing_ok=True)
 
@@ -143,24 +146,19 @@ def _write(checkpoint: Mapping[str, Any], path: Path) -> None:
     part = _part(path)
     with _said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with _written(part) as file:
-                hashed: Any = _Hashed(file)
-                torch.save(dict(checkpoint), hashed)
-                digest = hashed.hexdigest()
+        with _beside(part) as file:
+            hashed: Any = _Hashed(file)
+            torch.save(dict(checkpoint), hashed)
+            digest = hashed.hexdigest()
+            _sync_file(file)
             _verify(part, digest, path)
             former = _digests(path) if path.exists() and _digest_file(path).exists() else []
             _write_digests(path, [digest, *former])
-            _sync(path.parent)      # a checkpoint must not reach the disk before its digest
+            _sync_folder(path.parent)      # a checkpoint must not reach the disk before its digest
             os.replace(part, path)
-            _sync(path.parent)
+            _sync_folder(path.parent)
             if former:
                 _write_digests(path, [digest])
-        except BaseException:
-            part.unlink(missing_ok=True)
-            if not path.exists():
-                _digest_file(path).unlink(missing_ok=True)
-            raise
 
 
 def _verify(part: Path, digest: str, path: Path) -> None:
@@ -238,8 +236,8 @@ class _Hashed:
 
 
 @contextmanager
-def _written(part: Path) -> Iterator[BinaryIO]:
-    """An empty file, which is on the disk at the end; locked, and the system lets go of the lock when its holder dies."""
+def _beside(part: Path) -> Iterator[BinaryIO]:
+    """An empty file that is no more under this name at the end; locked, and the system lets go of the lock when its holder dies."""
     while True:
         with open(part, "ab") as file:      # not "wb", which would empty what another process is writing
             try:
@@ -247,13 +245,19 @@ def _written(part: Path) -> Iterator[BinaryIO]:
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
-            if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
+            if not _is_at(file, part):
                 continue      # another process has given it its name, or swept it up, while this one waited
-            file.truncate(0)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.truncate(0)
+                yield file
+            finally:
+                if _is_at(file, part):
+                    part.unlink()
             return
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    return path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path))
 
 
 @contextmanager
@@ -273,9 +277,10 @@ def _nobody_writes(part: Path) -> Iterator[bool]:
 
 def _write_digests(path: Path, digests: list[str]) -> None:
     digest_file = _digest_file(path)
-    with _written(_part(digest_file)) as file:
+    with _beside(_part(digest_file)) as file:
         file.write("".join(f"{digest}  {path.name}\n" for digest in digests).encode())
-    os.replace(_part(digest_file), digest_file)
+        _sync_file(file)
+        os.replace(_part(digest_file), digest_file)
 
 
 def _digests(path: Path) -> list[str]:
@@ -300,21 +305,28 @@ def _point_last(path: Path) -> None:
     beside.unlink(missing_ok=True)
     try:
         beside.symlink_to(path.name)
-    except OSError:
+    except OSError as error:
+        if error.errno in FULL:
+            raise
         _link_or_copy(path, last, beside)
-        return
-    os.replace(beside, last)
-    last.with_name(f"{LAST}.sha256").unlink(missing_ok=True)      # of a file that was there before
+    else:
+        os.replace(beside, last)
+        last.with_name(f"{LAST}.sha256").unlink(missing_ok=True)      # of a file that was there before
 
 
 def _link_or_copy(path: Path, last: Path, beside: Path) -> None:
-    try:
-        os.link(path, beside)
-    except OSError:
-        shutil.copyfile(path, beside)
     former = _digests(last) if last.exists() and _digest_file(last).exists() else []
     _write_digests(last, [*_digests(path), *former])
-    os.replace(beside, last)
+    _sync_folder(last.parent)
+    try:
+        os.link(path, beside)
+        os.replace(beside, last)
+    except OSError:
+        with open(path, "rb") as source, _beside(_part(last)) as file:
+            shutil.copyfileobj(source, file)
+            _sync_file(file)
+            os.replace(_part(last), last)
+    _sync_folder(last.parent)
     _write_digests(last, _digests(path))
 
 
@@ -329,7 +341,13 @@ def _step(path: Path) -> int:
     return int(match[1])
 
 
-def _sync(folder: Path) -> None:
+def _sync_file(file: BinaryIO) -> None:
+    """Brings the bytes of a file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
     """Brings the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -340,13 +358,13 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _said_of(path: Path) -> Iterator[None]:
-    """An OSError becomes one that names the checkpoint and says that the former one is as it was."""
+    """An OSError becomes one that names the checkpoint and the remedy."""
     try:
         yield
     except OSError as error:
         remedy = "make room there" if error.errno in FULL else "look after that disk, or take another one"
-        raise OSError(error.errno, f"{error.strerror}: this checkpoint is not saved, the former one is kept; {remedy}, then"
-                      " `practicum resume`", str(path)) from error
+        raise OSError(error.errno, f"{error.strerror} while saving; what was saved before is whole: {remedy}, then `practicum resume`",
+                      str(path)) from error
 
 
 def _size(num_bytes: int) -> str:
