@@ -72,7 +72,7 @@ def find(kind: str, name: str) -> Path:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The remedy for a misspelt name: "nearest: a, b", or all the names where none is near."""
-    names = sorted(set(names))
+    names, name = sorted(set(names)), name[:200]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"nearest: {', '.join(near)}"

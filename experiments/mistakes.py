@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -12,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from callbacks.allowlist import check, denied, guard_parser
 from experiments.catalogue import Mistake, nearest
 
+LONGEST = 300       # characters of what others say
 OURS = ("lightning_modules.", "callbacks.", "datamodules.")
 
 
@@ -22,6 +24,9 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         parsed = parser.parse_args(arguments)
     except ArgumentError as error:
         raise one_line(error, parser, arguments) from None
+    for group in parser.groups or ():       # jsonargparse takes anything for a group of keys, such as `trainer`
+        if group in parsed and not isinstance(parsed[group], Namespace):
+            raise Mistake(f"{group}: expected a mapping of keys to values, found {shown(parsed[group])}")
     check(parsed)
     return parsed
 
@@ -33,7 +38,7 @@ def one_line(error: Exception, parser: ArgumentParser, arguments: list[str]) -> 
     if match := re.match(r"unrecognized arguments: (.*)", text):
         flag = match[1].split()[0]
         if not flag.startswith("-"):
-            return Mistake(f"{flag!r} is not a flag; flags look like --trainer.max_steps 100")
+            return Mistake(f"{shown(flag)} is not a flag; flags look like --trainer.max_steps 100")
         name = flag.lstrip("-").split("=")[0]
         return Mistake(f"unknown flag {flag.split('=')[0]}; {nearest(name, flags)}")
     if match := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text):
@@ -52,30 +57,45 @@ def one_line(error: Exception, parser: ArgumentParser, arguments: list[str]) -> 
     if match := re.search(r"Expected a dot import path string: (\S+)", text):
         value = match[1].rstrip(".")
         if re.fullmatch(r"[\w.]+", value) and not expects_number(text):
-            return Mistake(f"{key}: there is no class {value!r}; {nearest(value.split('.')[-1], class_names(key))}")
+            return Mistake(f"{key}: there is no class {shown(value)}; {nearest(value.split('.')[-1], class_names(key))}")
     if match := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
-        return Mistake(f"{key}: expected {match[1]}, found {match[2]!r}")
+        return Mistake(f"{key}: expected {match[1]}, found {shown(match[2])}")
     if match := re.search(r"Given value: (.*?)(?:\. Got value: .*)?$", text, re.MULTILINE):
         nested = re.match(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)", match[1])
         value = nested[2] if nested else match[1]
+        inside = re.search(r"Problem with given class_path '([\w.]+)':\s+(?:Parser key \"[\w.]+\":\s+)?(?!Does not validate)(.*)", text)
+        if inside and value.startswith("["):        # a list of things, of which this one is wrong
+            return Mistake(f"{key}: {inside[1]}: {shown(inside[2])[1:-1]}")
         wanted = [kind for kind in re.findall(r"Expected an? (?:<class '([\w.]+)'>|(\w+))", text) if "NoneType" not in kind]
         names = " or ".join(dict.fromkeys(a or b for a, b in wanted if (a or b) not in ("path", "dot")))
-        return Mistake(f"{key}: expected {names or 'another type'}, found {value!r}")
-    return Mistake(" ".join(text.split())[:300])
+        return Mistake(f"{key}: expected {names or 'another type'}, found {shown(value)}")
+    return Mistake(" ".join(text.split())[:LONGEST])
+
+
+def shown(value: Any) -> str:
+    """A value in quotes, cut where it is long."""
+    text = value if isinstance(value, str) else str(value)
+    return repr(text if len(text) <= LONGEST // 3 else f"{text[:LONGEST // 3]}...")
 
 
 @contextmanager
 def said_by_constructors() -> Iterator[None]:
-    """Refusals of constructors come as their own words, not inside jsonargparse's report of the types it tried."""
+    """Refusals of constructors come as their own words, not inside jsonargparse's report of the types it tried.
+
+    What torch and others raise for a value that they cannot use, whatever its type, is a mistake in the config, too; not so a disk
+    that is full.
+    """
     try:
         yield
-    except Mistake:
+    except (Mistake, OSError):
         raise
-    except (ValueError, MisconfigurationException) as error:
+    except Exception as error:
         cause: BaseException = error
-        while isinstance(cause.__cause__, (ValueError, MisconfigurationException)):
+        while cause.__cause__ is not None and not isinstance(cause, Mistake):
             cause = cause.__cause__
-        raise Mistake(str(cause)) from error
+        said = " ".join(str(cause).split("Exception raised from")[0].split())     # what follows is C++
+        own = isinstance(cause, (ValueError, MisconfigurationException)) and said
+        raise Mistake(said if own else f"this config cannot be built: {type(cause).__name__}: {said[:LONGEST]}") from error
 
 
 def expects_number(text: str) -> bool:

@@ -62,7 +62,13 @@ class Request:
 
     @cached_property
     def yaml(self) -> dict[str, Any]:
-        return read_yaml(self.file)
+        content = read_yaml(self.file)
+        if not isinstance(content.get("data", ""), str):
+            raise Mistake(f"{self.file}: data: {str(content['data'])[:100]!r} is no name; give one of `practicum list`, or a YAML")
+        needs = content.get("needs", [])
+        if not isinstance(needs, list) or not all(isinstance(need, str) for need in needs):
+            raise Mistake(f"{self.file}: needs: {str(needs)[:100]!r} is no list of experiments; write needs: [classifier]")
+        return content
 
     @property
     def experiment(self) -> str:

@@ -19,8 +19,8 @@ from experiments.catalogue import find
 ROOT = Path(__file__).parents[2]
 COUNT = itertools.count()
 HOSTILE = ["canary_module.Thing", "canary_module.run", "os.system", "subprocess.Popen", "builtins.eval", "torch.os.system",
-           "torch.hub.load", "torch.load", "torch.jit.load", "lightning_modules.ddpm.DDPM.load_from_checkpoint", "transformers.AutoModel.from_pretrained",
-           "callbacks.allowlist.imported", "lightning_modules_too.Model"]
+           "torch.hub.load", "torch.load", "torch.jit.load", "lightning_modules.ddpm.DDPM.load_from_checkpoint",
+           "transformers.AutoModel.from_pretrained", "callbacks.allowlist.imported", "lightning_modules_too.Model"]
 
 
 @pytest.fixture
@@ -117,7 +117,8 @@ def test_many_hostile_experiments(canary, tmp_path, capsys):
 @pytest.mark.parametrize("flags", [
     ["--model", "{}"], ["--model.network", "{}"], ["--model.optimizer", "{}"], ["--trainer.callbacks+={}"], ["--trainer.logger", "{}"],
     ["--model.network", '{{"class_path": "{}"}}'], ["--model.network.class_path", "{}"], ["--model.help", "{}"],
-    ["--data", "digits", "--model.schedule={}"], ["--model.lr_scheduler", "class_path: {}"]], ids=lambda flags: flags[-2] if len(flags) > 1 else flags[0])
+    ["--data", "digits", "--model.schedule={}"], ["--model.lr_scheduler", "class_path: {}"]],
+    ids=lambda flags: flags[-2] if len(flags) > 1 else flags[0])
 def test_hostile_flags(flags, canary, capsys):
     for path in HOSTILE:
         said = refused(["fit", "ddpm_digits_linear", *(flag.format(path) for flag in flags)], canary, capsys)
@@ -274,9 +275,9 @@ def test_no_file_runs_what_it_reads(path):
 
 
 @pytest.mark.parametrize("line", ["torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(t, Loader=yaml.Unsafe)",
-                                  "yaml.unsafe_load(t)", "Model.load_from_checkpoint(p)", "importlib.import_module(name)", "eval(text)", "pickle.load(f)",
-                                  "AutoModel.from_pretrained(n, trust_remote_code=True)", "np.load(p, allow_pickle=True)",
-                                  "subprocess.run(c, shell=True)", "zipfile.ZipFile(p).extractall(o)",
+                                  "yaml.unsafe_load(t)", "Model.load_from_checkpoint(p)", "importlib.import_module(name)",
+                                  "eval(text)", "pickle.load(f)", "AutoModel.from_pretrained(n, trust_remote_code=True)",
+                                  "np.load(p, allow_pickle=True)", "subprocess.run(c, shell=True)", "zipfile.ZipFile(p).extractall(o)",
                                   "torch.serialization.add_safe_globals([x])"])
 def test_such_a_call_is_seen(line):
     assert faults("experiments/training.py", line)
