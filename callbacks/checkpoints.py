@@ -302,16 +302,18 @@ def _point_last(path: Path) -> None:
     """Lets last.ckpt be a symlink to `path`, or the same file by a hard link, or a copy, as far as the file system can."""
     last = path.with_name(LAST)
     beside = path.with_name(f".{LAST}-{os.getpid()}.part")
-    beside.unlink(missing_ok=True)
     try:
-        beside.symlink_to(path.name)
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        _link_or_copy(path, last, beside)
-    else:
-        os.replace(beside, last)
-        last.with_name(f"{LAST}.sha256").unlink(missing_ok=True)      # of a file that was there before
+        try:
+            beside.symlink_to(path.name)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            _link_or_copy(path, last, beside)
+        else:
+            os.replace(beside, last)
+            last.with_name(f"{LAST}.sha256").unlink(missing_ok=True)      # of a file that was there before
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _link_or_copy(path: Path, last: Path, beside: Path) -> None:

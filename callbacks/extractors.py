@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from callbacks.allowlist import check, denied, guard_parser, run_config
+from callbacks.checkpoints import load
 from callbacks.media import to_uint8
 from callbacks.protocols import Classifies, require
 from callbacks.published import checked, is_offline, offline, require_hub
@@ -265,7 +266,8 @@ def load_run(run: Path) -> nn.Module:
     averaged ones, if any)."""
     from lightning.pytorch import LightningModule
 
-    return _filled(built(run, "model", LightningModule), run / "checkpoints" / "last.ckpt")
+    path = run / "checkpoints" / "last.ckpt"
+    return _filled(built(run, "model", LightningModule), path, load(path)["state_dict"])
 
 
 def built(run: Path, key: str, base: type) -> Any:
@@ -314,10 +316,10 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     return loaded.get("state_dict", loaded)
 
 
-def _filled(network: nn.Module, path: Path) -> nn.Module:
-    """The network with the weights of a file; all of them, or a one-line error."""
+def _filled(network: nn.Module, path: Path, weights: dict[str, Tensor] | None = None) -> nn.Module:
+    """The network with the weights of a file, or those read from it; all of them, or a one-line error."""
     try:
-        network.load_state_dict(_state_dict(path))
+        network.load_state_dict(_state_dict(path) if weights is None else weights)
     except RuntimeError as error:
         message = f"the weights in {path} are not those of {type(network).__name__}: {_first_line(error)}"
         raise ValueError(message) from error
