@@ -87,6 +87,7 @@ class HuggingFaceData(lightning.LightningDataModule):
         self.validation_split = validation_split
         self.test_split = test_split
         self._opened: dict[str, decoded.Decoded] = {}
+        self._begin = (0, 0)
         for key in self.columns:
             if key not in self.keys:
                 raise ValueError(
@@ -194,6 +195,10 @@ class HuggingFaceData(lightning.LightningDataModule):
             self._arrays(split)
             self._drawn(split)
 
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Where the next training begins, for a run that goes on: without the first `batch` batches of `epoch`."""
+        self._begin = (epoch, batch)
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; the order of epoch e is a function of (the run's seed, e). Not shuffled to overfit a batch."""
         return self._loader("train", shuffle=not getattr(self.trainer, "overfit_batches", 0))
@@ -221,6 +226,8 @@ class HuggingFaceData(lightning.LightningDataModule):
         order = BatchOrder(
             len(rows), self.batch_size, seed, shuffle=shuffle, flip=shuffle and self.flip, draw=texts is not None
         )
+        if split == "train":
+            order.begin_at(*self._begin)
         return DataLoader(
             rows,
             batch_size=None,  # the sampler gives the whole batch's rows: one fancy index instead of B items to collate

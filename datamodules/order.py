@@ -67,9 +67,14 @@ class BatchOrder(SequentialSampler):
         self.flip = flip
         self.draw = draw
         self.epoch = 0
+        self.begin = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """The first pass is that of `epoch`, without the `batch` batches before."""
+        self.epoch, self.begin = epoch, (epoch, batch)
 
     def __len__(self) -> int:
         if self.shuffle and self.num_rows >= self.batch_size:
@@ -77,6 +82,7 @@ class BatchOrder(SequentialSampler):
         return math.ceil(self.num_rows / self.batch_size)
 
     def __iter__(self) -> Iterator[Picked]:  # type: ignore[override]
+        first = self.begin[1] if self.epoch == self.begin[0] else 0
         random = np.random.default_rng([self.seed, self.epoch])
         # A stream of its own: the same draws with and without flips.
         draw = np.random.default_rng([self.seed, self.epoch, 1] if self.shuffle else [0, 0, 1])
@@ -84,8 +90,7 @@ class BatchOrder(SequentialSampler):
         order = random.permutation(self.num_rows) if self.shuffle else np.arange(self.num_rows)
         flips = random.random(self.num_rows) < 0.5 if self.flip else None
         draws = draw.random(self.num_rows) if self.draw else None
-        bounds = range(0, len(self) * self.batch_size, self.batch_size)
-        for start in bounds:
+        for start in range(first * self.batch_size, len(self) * self.batch_size, self.batch_size):
             cut = slice(start, start + self.batch_size)
             rows = order[cut]
             yield Picked(rows, None if flips is None else flips[cut], None if draws is None else draws[rows])

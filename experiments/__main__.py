@@ -4,9 +4,13 @@ import importlib
 import os
 import sys
 
+from callbacks.allowlist import flagged
+from callbacks.stopping import Signals, Stopped
+
 VERBS = {
     "list": ("experiments.listing", "experiments, data sets, sweeps and figures, one line each"),
     "fit": ("experiments.training:main_fit", "NAME [--data D] [--model.x v ...] [--out DIR]: train an experiment"),
+    "resume": ("experiments.training:main_resume", "RUN [--allow-change KEY]: go on with a run that was stopped, as if it had not been"),
     "validate": ("experiments.training:main_validate", "RUN: the run's metrics again, on the validation split"),
     "test": ("experiments.training:main_test", "RUN: the run's metrics on the test split"),
     "sample": ("experiments.sampling", "RUN [--label 3] [--num 16] [--sampler ddim] [--steps 50] [--guidance 3]: pictures"),
@@ -22,6 +26,7 @@ VERBS = {
 USAGE = "usage: practicum VERB [arguments]\n\n" + "\n".join(f"  {verb:9} {what}" for verb, (_, what) in VERBS.items()) + """
 
 `practicum VERB --help` says more. Runs are written to ./runs (or $PRACTICUM_RUNS).
+--allow-module PREFIX, with any verb, lets configs name classes of that module (or $PRACTICUM_ALLOW_MODULES).
 PRACTICUM_TRACEBACK=1 shows where a mistake was found."""
 
 
@@ -38,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     module, _, function = VERBS[verb][0].partition(":")
     try:
-        return getattr(importlib.import_module(module), function or "main")(rest) or 0
+        with Signals(), flagged(rest) as rest:
+            return getattr(importlib.import_module(module), function or "main")(rest) or 0
     except ValueError as error:
         if os.environ.get("PRACTICUM_TRACEBACK"):
             raise
@@ -51,9 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"practicum {verb}: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"practicum {verb}: interrupted", file=sys.stderr)
-        return 130
+    except Stopped as stop:
+        print(f"practicum {verb}: {stop}", file=sys.stderr)
+        return stop.exit_code
 
 
 if __name__ == "__main__":

@@ -95,8 +95,8 @@ def found_out(request: Request, flags: list[str]) -> list[str]:
     """The arguments of a data set without a YAML: the DataModule that its columns call for, and what its pictures need."""
     from datamodules import columns as tables
     from datamodules import decoded, sources
+    from experiments.command_line import parse_data
     from experiments.data_statistics import encoded_pictures
-    from experiments.training import parse_data
 
     request.data_arguments = ["--data", "datamodules.image_captions.ImageCaptions", *flags]  # which takes every other's keys
     given = parse_data(request).init_args
@@ -150,7 +150,7 @@ def opened(request: Request, split: str) -> "tuple[HuggingFaceData, str]":
     from datamodules import sources
     from datamodules.hugging_face import HuggingFaceData
     from datamodules.splits import SPLITS
-    from experiments.training import data_module, parse_data
+    from experiments.command_line import data_module, parse_data
 
     module = data_module(parse_data(request))
     if not isinstance(module, HuggingFaceData):

@@ -26,7 +26,8 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
-from experiments.runs import YAML_LOADER, point_latest, scrub, write_atomically
+from callbacks.stopping import Stopped
+from experiments.runs import YAML_LOADER, point_latest, read_lines, scrub, write_atomically
 
 STATUS_EVERY = 10.0  # seconds between two rewritings of status.json while values come in
 PACKAGES = ("practicum", "torch", "lightning", "datasets", "torchmetrics", "numpy", "wandb")
@@ -43,6 +44,7 @@ class RunRecord(Logger):
         super().__init__()
         self.folder = Path(folder)
         self._file: TextIO | None = None
+        self._declared: dict[str, Any] | None = None  # of metrics.jsonl, once it is asked for
         self._status: dict[str, Any] = {
             "experiment": experiment,
             "id": self.folder.name,
@@ -58,7 +60,7 @@ class RunRecord(Logger):
         status_file = self.folder / "status.json"
         if status_file.is_file():
             earlier = json.loads(status_file.read_text(encoding="utf-8"))
-            self._status |= {key: earlier[key] for key in ("started", "seconds", "step", "epoch") if key in earlier}
+            self._status |= {key: earlier[key] for key in ("started", "seconds", "step", "epoch", "resumed") if key in earlier}
             if earlier.get("state") == "finished":
                 self._status["state"] = "finished"
         self._status |= {"host": socket.gethostname(), "pid": os.getpid(), "versions": _versions()}
@@ -147,15 +149,57 @@ class RunRecord(Logger):
 
     @rank_zero_only
     def log_about(self, key: str, about: Mapping[str, Any]) -> None:
-        """Appends what the metric `key` says of itself (extractor, numbers of images, sampler, steps, ...)."""
-        self._append(None, {"about": key, "declaration": _plain(about)})
+        """Appends what the metric `key` says of itself (extractor, numbers of images, sampler, steps, ...), if that is new."""
+        if self._declared is None:
+            lines = read_lines(self.folder / "metrics.jsonl")
+            self._declared = {line["about"]: line["declaration"] for line in lines if "about" in line}
+        declaration = json.loads(json.dumps(scrub(_plain(about))))
+        if self._declared.get(key) != declaration:
+            self._declared[key] = declaration
+            self._append(None, {"about": key, "declaration": declaration})
+
+    def position(self) -> dict[str, Any]:
+        """Where the log stands: `rewind` comes back to it."""
+        if self._file is not None:
+            self._file.flush()
+        path = self.folder / "metrics.jsonl"
+        written = path.stat().st_size if path.is_file() else 0
+        seconds = time.monotonic() - self._clock_zero
+        return {"bytes": written, "seconds": seconds, "step": self._status["step"], "epoch": self._status["epoch"]}
+
+    @rank_zero_only
+    def rewind(self, position: Mapping[str, Any] | None, cut: bool = True) -> None:
+        """Goes back to a `position`, or to the beginning: what a resumed run will log again leaves metrics.jsonl for cut.jsonl.
+
+        Without `cut` all lines stay: what was logged after the end of a run that is made longer.
+        """
+        position = position or {"bytes": 0, "seconds": 0.0, "step": 0, "epoch": 0}
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        path = self.folder / "metrics.jsonl"
+        if cut and path.is_file() and path.stat().st_size > position["bytes"]:
+            with open(path, "r+b") as file, open(self.folder / "cut.jsonl", "ab") as rest:
+                file.seek(position["bytes"])
+                rest.write(file.read())
+                rest.flush()
+                os.fsync(rest.fileno())
+                file.truncate(position["bytes"])
+        self._declared = None
+        self._clock_zero = time.monotonic() - position["seconds"]
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        resumed = [*self._status.get("resumed", []), {"at": now, "step": position["step"]}]
+        self._status |= {"state": "running", "step": position["step"], "epoch": position["epoch"], "resumed": resumed}
+        self._write_status()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Ends the run as finished ("success"), failed or interrupted; a finished one becomes its experiment's `latest`."""
         error = sys.exc_info()[1]  # Lightning says "failed" for Ctrl-C and SIGTERM too, while it handles them
         causes = [type(cause).__name__ for cause in _chain(error)]
-        interruption = [name for name in causes if name in ("KeyboardInterrupt", "SIGTERMException")]
+        interruption = [str(cause) for cause in _chain(error) if isinstance(cause, Stopped)] or [
+            name for name in causes if name in ("KeyboardInterrupt", "SIGTERMException")
+        ]
         if status in ("success", "finished"):
             self._status |= {"state": "finished", "reason": None}
         elif self._status["state"] == "finished":

@@ -74,7 +74,7 @@ class Run:
     @cached_property
     def flat_config(self) -> dict[str, Any]:
         """The config as {dotted key: value}; empty lists and dicts are values, lists count as values too."""
-        return dict(_flatten(self.config))
+        return dict(flatten(self.config))
 
 
 def runs_root() -> Path:
@@ -177,7 +177,7 @@ def _load_run(folder: Path) -> Run:
     tables: dict[str, Table] = {}
     media: dict[str, Path] = {}
     about: dict[str, dict[str, Any]] = {}
-    for line in _read_lines(folder / "metrics.jsonl"):
+    for line in read_lines(folder / "metrics.jsonl"):
         step = line["step"]
         if "table" in line:
             rows = [[_number(cell) for cell in row] for row in line["rows"]]
@@ -193,7 +193,8 @@ def _load_run(folder: Path) -> Run:
     return Run(folder, config or {}, status, scalars, tables, media, about)
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without one that was cut short."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -213,10 +214,11 @@ def _number(value: Any) -> Any:
     return NON_FINITE.get(value, value) if type(value) is str else value
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """(dotted key, value) of a nested mapping; an empty one is a value."""
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
-            yield from _flatten(item, f"{prefix}{key}.")
+            yield from flatten(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item
 

@@ -1,4 +1,4 @@
-"""`practicum fit`, `validate`, `test`: an experiment's YAML becomes a trained run folder, by the one LightningCLI."""
+"""`practicum fit`, `resume`, `validate`, `test`: an experiment's YAML becomes a trained run folder, by the one LightningCLI."""
 
 import json
 import logging
@@ -6,82 +6,41 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningCLI
+import yaml
+from jsonargparse import Namespace
 
-from callbacks.last_checkpoint import LastCheckpoint
-from callbacks.training_progress import TrainingProgress
+from callbacks import checkpoints
+from callbacks.stopping import Stopped
 from datamodules.sources import say_once
-from experiments.catalogue import Mistake
-from experiments.mistakes import one_line, said_by_constructors
-from experiments.record import RunRecord, WandbRecord
+from experiments.catalogue import Mistake, nearest
+from experiments.command_line import CommandLine, data_module, facts, parse_data
 from experiments.request import Request, samples_in, split_equals
-from experiments.runs import find_run, load_runs, new_run_folder, runs_root
+from experiments.runs import YAML_LOADER, find_run, flatten, is_run, load_runs, new_run_folder, runs_root
 from experiments.sampling import draw_data_set
 from experiments.wandb_mode import settle_wandb_mode
 
 NOT_IDENTITY = ("batch_size", "num_workers", "flip")       # arguments that do not change which pictures a data set holds
+FREE = ("checkpoints", "trainer.accelerator", "trainer.devices", "data.num_workers")      # may change from one resume to the next
 LENGTH = ("max_steps", "max_epochs", "max_time", "limit_train_batches", "overfit_batches")
 FIT_USAGE = """usage: practicum fit NAME [--data D] [--out DIR] [--KEY VALUE ...]
 
   NAME              an experiment of `practicum list`, or a path to a YAML
   --data D          a data set of `practicum list`; its parts: --data.path DIR_OR_HUB_ID --data.image_size 32 ...
-  --out DIR         the run folder (default: runs/NAME/ID)
-  --KEY VALUE       any key of the YAML: --model.schedule Cosine --trainer.max_steps 100 --seed_everything 3"""
+  --out DIR         the run folder (default: runs/NAME/ID); one that holds this very run, unfinished, is gone on with
+  --KEY VALUE       any key of the YAML: --model.schedule Cosine --trainer.max_steps 100 --seed_everything 3
+  --checkpoints.every_minutes 5 --checkpoints.keep 2"""
+RESUME_USAGE = """usage: practicum resume RUN [--KEY VALUE ...] [--allow-change KEY ...]
 
-
-class CommandLine(LightningCLI):
-    """LightningCLI that raises a one-line `Mistake`, lets the networks follow the data, and logs into a run folder."""
-
-    def __init__(self, arguments: list[str], *, experiment: str, folder: Path, command: Iterable[str] = (),
-                 facts: Mapping[str, int] | None = None, callbacks: Iterable[Any] = (), parse_only: bool = False) -> None:
-        self.experiment, self.folder, self.command = experiment, folder, list(command)
-        self.facts, self.more_callbacks, self.parse_only = facts or {}, list(callbacks), parse_only
-        super().__init__(LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, run=False,
-                         args=arguments, save_config_callback=None, auto_configure_optimizers=False,
-                         load_from_checkpoint_support=False, parser_kwargs={"exit_on_error": False})
-
-    def parse_arguments(self, parser, args) -> None:
-        self.config = parse(parser, args)
-
-    def before_instantiate_classes(self) -> None:
-        follow_data(self.config.model, self.facts)
-        trainer = self.config.trainer
-        if isinstance(trainer.val_check_interval, int) and 0 < trainer.max_steps < trainer.val_check_interval:
-            trainer.val_check_interval = trainer.max_steps      # a run cut short is validated too, at its end
-        self._dump_config()
-        self.config_dump.pop("config", None)
-
-    def instantiate_classes(self) -> None:
-        if not self.parse_only:
-            with said_by_constructors():
-                super().instantiate_classes()
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        if self.config_init.trainer.precision is None and torch.cuda.is_available():
-            kwargs["precision"] = "bf16-mixed"
-        self.config_init.trainer.callbacks = [*(self.config_init.trainer.callbacks or []), *self.more_callbacks]
-        trainer = super().instantiate_trainer(logger=False, default_root_dir=self.folder, enable_checkpointing=False,
-                                              enable_model_summary=False, enable_progress_bar=False, **kwargs)
-        record = RunRecord(self.folder, experiment=self.experiment, command=self.command,
-                           seed=self.config_dump.get("seed_everything"))
-        record.log_config(self.config_dump)
-        record.update(title=self.datamodule.title, classes=getattr(self.datamodule, "class_names", []), device=describe_device(),
-                      parameters=sum(parameter.numel() for parameter in self.model.parameters()))
-        loggers: list[Any] = [record]
-        mode, _ = settle_wandb_mode()
-        if mode != "disabled":
-            loggers.append(WandbRecord(self.folder, experiment=self.experiment))
-            loggers[-1].log_config(self.config_dump)
-        trainer.loggers = loggers
-        return trainer
+  RUN                 a run folder, or NAME/ID: it goes on from its newest whole checkpoint as if it had never stopped
+  --KEY VALUE         a key that is to be another one, such as --trainer.max_steps 2000; each needs
+  --allow-change KEY  the key again (trainer.max_steps, or all of `model`), or `data` if the pictures may be others"""
 
 
 def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -> Path:
@@ -97,22 +56,115 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
     needed = fit_missing(request, config, quiet)
     mode = settle_wandb_mode()[1]
     folder = out or request.out or new_run_folder(runs_root(), request.experiment)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if checkpoint.exists():
-        raise Mistake(f"--out {folder} already holds a run; choose another folder")
+    if is_run(folder):
+        return resume(folder, quiet=quiet, wanted=check(request, known, needed))
+    line = command_line(folder, request.command_line(needed), experiment=request.experiment, command=["practicum", "fit", *arguments],
+                        facts=known, quiet=quiet)
+    return train(line, mode)
+
+
+def resume(folder: Path, flags: Sequence[str] = (), allowed: Sequence[str] = (), *, quiet: bool = False,
+           wanted: Mapping[str, Any] | None = None) -> Path:
+    """Goes on with a run from its newest whole checkpoint, or from the beginning where it has none; returns its folder.
+
+    `wanted` is the resolved config of a `fit` that found the folder taken. Raises `Mistake` for a run that is finished, for a config or
+    data that have changed, unless `allowed` names the key, and for a run that another process is training.
+    """
+    calm_libraries()
+    status = json.loads((folder / "status.json").read_text())
+    former = yaml.load((folder / "config.yaml").read_text(), Loader=YAML_LOADER)
+    arguments = ["--config", str(folder / "config.yaml"), *flags]
+    config = wanted or CommandLine(arguments, experiment=status["experiment"], folder=folder, parse_only=True).config_dump
+    changes = refuse_changes(folder, former, config, allowed)
+    if status["state"] == "finished" and not changes:
+        raise Mistake(f"run {folder} is finished, after {status['step']} steps; make it longer with `practicum resume {folder}"
+                      " --trainer.max_steps N --allow-change trainer.max_steps`, or choose another folder")
+    refuse_other_data(folder, status, config, allowed)
+    mode = settle_wandb_mode()[1]
+    with training(folder):
+        checkpoints.sweep_up(folder / "checkpoints")
+        checkpoint = checkpoints.newest_valid(folder / "checkpoints")
+        line = command_line(folder, arguments, experiment=status["experiment"], command=shlex.split(status["command"]), quiet=quiet)
+        record: Any = line.trainer.loggers[0]
+        if changes:
+            record.update(changes=[*status.get("changes", []), *changes])
+        if checkpoint is None:
+            record.rewind(None)
+        if not quiet:
+            say_once(f"run {folder}: {'no whole checkpoint, begins again' if checkpoint is None else f'goes on from {checkpoint.name}'}")
+        return train(line, mode, checkpoint, locked=True)
+
+
+def refuse_changes(folder: Path, former: Mapping[str, Any], config: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:
+    """The changes between two resolved configs, as "key: 1 -> 2"; raises `Mistake` for one whose key, or a key above it, is not allowed."""
+    before, after = ({key.replace(".init_args", ""): value for key, value in flatten(one)} for one in (former, config))
+    keys = [key for key in [*before, *(key for key in after if key not in before)]
+            if before.get(key) != after.get(key) and not is_below(key, FREE)]
+    known = {".".join(key.split(".")[:depth]) for key in [*before, *after] for depth in range(1, key.count(".") + 2)}
+    for key in allowed:
+        if key not in known:
+            raise Mistake(f"--allow-change {key}: there is no such key; {nearest(key, known)}")
+    for key in keys:
+        if not is_below(key, allowed):
+            raise Mistake(f"run {folder}: {key} is {before.get(key)!r} there and {after.get(key)!r} here; choose another folder, or"
+                          f" `practicum resume {folder} --{key} {after.get(key)} --allow-change {key}`")
+    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
+
+
+def is_below(key: str, parents: Sequence[str]) -> bool:
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
+
+
+def refuse_other_data(folder: Path, status: Mapping[str, Any], config: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raises `Mistake` where the pictures, or what stands beside them, are not those that the run began with."""
+    if (former := status.get("data_fingerprint")) is None or is_below("data", allowed):
+        return
+    module = data_module(Namespace(config["data"]))
+    module.prepare_data()
+    if module.fingerprint != former:
+        raise Mistake(f"run {folder}: its data had the fingerprint {former}, {module.title} now has {module.fingerprint}; bring the former"
+                      " data back, or go on with these: --allow-change data")
+
+
+def command_line(folder: Path, arguments: list[str], **how: Any) -> CommandLine:
+    """The parts of a training; the empty folder of one that cannot begin is removed."""
     try:
-        line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=folder,
-                           command=["practicum", "fit", *arguments], facts=known,
-                           callbacks=[TrainingProgress(request.experiment, quiet), LastCheckpoint(checkpoint, timedelta(minutes=5))])
+        return CommandLine(arguments, folder=folder, **how)
     except Mistake:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    if not quiet:
+
+
+def train(line: CommandLine, mode: str, checkpoint: Path | None = None, locked: bool = False) -> Path:
+    """Runs the fit loop, from a checkpoint or from the beginning, and returns the run folder."""
+    if not line.quiet:
         say_once(mode)
         warn_of_a_busy_machine()
-    run_stage(line, "fit")
-    return folder
+    with nullcontext() if locked else training(line.folder):
+        line.datamodule.prepare_data()
+        record: Any = line.trainer.loggers[0]
+        record.update(data_fingerprint=getattr(line.datamodule, "fingerprint", None))
+        try:
+            run_stage(line, "fit", checkpoint)
+        except Stopped as stop:
+            stop.args = (f"{stop}; `practicum resume {line.folder}` goes on",)
+            raise
+    return line.folder
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[None]:
+    """Holds a run folder for this process; raises `Mistake` where another one trains there."""
+    lock = filelock.FileLock(folder / ".lock", timeout=0)      # the system lets go of it when its holder dies
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise Mistake(f"run {folder}: another process is training it; wait for its end, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def fit_needs(arguments: list[str]) -> dict[str, Path]:
@@ -143,9 +195,9 @@ def fit_missing(request: Request, config: Mapping[str, Any], quiet: bool) -> dic
             for need in request.needs for name in [Request(need).experiment]}
 
 
-def check(request: Request, known: Mapping[str, int] | None = None) -> dict[str, Any]:
+def check(request: Request, known: Mapping[str, int] | None = None, needed: Mapping[str, Path] | None = None) -> dict[str, Any]:
     """The resolved config of a request; raises `Mistake` for a wrong key, value or class, before anything is trained."""
-    needed = {Request(need).experiment: Path(need) for need in request.needs}
+    needed = needed or {Request(need).experiment: Path(need) for need in request.needs}
     line = CommandLine(request.command_line(needed), experiment=request.experiment, folder=Path(), facts=known, parse_only=True)
     return line.config_dump
 
@@ -155,9 +207,14 @@ def fit_need(need: str, request: Request, quiet: bool) -> Path:
     own = Request(need)
     own.data_arguments = Request(need).data_arguments if "data" in own.yaml else request.data_arguments
     wanted = recipe(check(own, facts(parse_data(own))))
-    for run in reversed(load_runs_below(runs_root() / own.experiment)):
-        if run.state == "finished" and recipe(run.config) == wanted:
+    same = [run for run in reversed(load_runs_below(runs_root() / own.experiment)) if recipe(run.config) == wanted]
+    for run in same:
+        if run.state == "finished":
             return run.folder
+    for run in same:
+        if any((run.folder / "checkpoints").glob("*.ckpt")) and not is_training(run.folder):
+            print(f"{request.experiment} needs {own.experiment}: going on with {run.folder}", file=sys.stderr)
+            return resume(run.folder, quiet=quiet)
     where = "" if "data" in own.yaml else " on the same data"
     print(f"{request.experiment} needs {own.experiment}{where}: training it first", file=sys.stderr)
     return fit([need, *own.data_flags], quiet=quiet)
@@ -169,24 +226,28 @@ def evaluate(run: str, stage: str, flags: list[str]) -> Path:
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if not checkpoint.is_file():
         raise Mistake(f"run {folder}: no checkpoint there ({checkpoint.name}); train it first with `practicum fit`")
+    weights = checkpoints.load(checkpoint)["state_dict"]
     calm_libraries()
     status = json.loads((folder / "status.json").read_text())
     line = CommandLine(["--config", str(folder / "config.yaml"), *split_equals(flags)], experiment=status["experiment"],
-                       folder=folder, command=shlex.split(status.get("command", "")))
-    line.model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+                       folder=folder, stage=stage, command=shlex.split(status.get("command", "")))
+    line.model.load_state_dict(weights)
     run_stage(line, stage)
     return folder
 
 
-def run_stage(line: CommandLine, stage: str) -> None:
+def run_stage(line: CommandLine, stage: str, checkpoint: Path | None = None) -> None:
     """trainer.fit, .validate or .test; the record is closed whatever happens, and a crash of the run is never hidden."""
     record = line.trainer.loggers[0]
     try:
-        getattr(line.trainer, stage)(line.model, datamodule=line.datamodule)
-    except BaseException as error:
+        if stage == "fit":
+            with line.resumable.signals as signals:
+                line.trainer.fit(line.model, datamodule=line.datamodule, ckpt_path=checkpoint, weights_only=True)
+                signals.check()
+        else:
+            getattr(line.trainer, stage)(line.model, datamodule=line.datamodule)
+    except BaseException:
         record.finalize("failed")
-        if isinstance(error, SystemExit) and line.trainer.interrupted:      # so Lightning ends a fit that Ctrl-C has stopped
-            raise KeyboardInterrupt from None
         raise
     finally:
         if "wandb" in sys.modules:
@@ -200,6 +261,24 @@ def main_fit(arguments: list[str]) -> int:
         return 0
     folder = fit(arguments)
     report(folder)
+    return 0
+
+
+def main_resume(arguments: list[str]) -> int:
+    """The verb `resume`."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(RESUME_USAGE)
+        return 0 if arguments else 2
+    flags, allowed = list[str](), list[str]()
+    rest = iter(split_equals(arguments[1:]))
+    for flag in rest:
+        if flag != "--allow-change":
+            flags.append(flag)
+        elif (key := next(rest, None)) is None:
+            raise Mistake("--allow-change needs a key, such as trainer.max_steps")
+        else:
+            allowed.append(key)
+    report(resume(find_unfinished(arguments[0]), flags, allowed))
     return 0
 
 
@@ -231,57 +310,28 @@ def report(folder: Path) -> None:
     print(f"run: {folder}")
 
 
-def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
-    """`parser.parse_args` that raises a one-line `Mistake`."""
-    try:
-        return parser.parse_args(arguments)
-    except ArgumentError as error:
-        raise one_line(error, parser, arguments) from None
-
-
-def parse_data(request: Request) -> Namespace:
-    """The data part of a request alone: class_path and init_args."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_subclass_arguments(LightningDataModule, "data")
-    return parse(parser, request.data_arguments).data
-
-
-def data_module(data: Namespace) -> Any:
-    """The LightningDataModule of a parsed data part."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningDataModule, "data")
-    with said_by_constructors():
-        return parser.instantiate_classes(Namespace(data=data)).data
-
-
-def facts(data: Namespace) -> dict[str, Any]:
-    """channels, image_size, num_classes, ... of the data set, as its DataModule reports them without decoding."""
-    module = data_module(data)
-    module.prepare_data()
-    return module.facts()
-
-
-def follow_data(config: Any, known: Mapping[str, int]) -> None:
-    """Sets the arguments named like a fact of the data (channels, image_size, num_classes) wherever the model has them.
-
-    An argument that is null stays so: `num_classes: null` is an unconditional network.
-    """
-    if not isinstance(config, Namespace):
-        return
-    for key, value in vars(config).items():
-        if key in known and value is not None:
-            setattr(config, key, known[key])
-        else:
-            follow_data(value, known)
-
-
 def recipe(config: Mapping[str, Any]) -> str:
     """What decides the weights of a run: two resolved configs with equal recipes are the same experiment on the same pictures."""
     data, trainer = config["data"], config["trainer"]
     arguments = {key: value for key, value in data.get("init_args", {}).items() if key not in NOT_IDENTITY}
     return json.dumps({"model": config["model"], "seed": config["seed_everything"], "data": [data["class_path"], arguments],
                        "trainer": {key: trainer.get(key) for key in LENGTH}}, sort_keys=True, default=str)
+
+
+def find_unfinished(spec: str) -> Path:
+    """The run folder meant by a path, by NAME/ID, or by NAME: its newest run, finished or not."""
+    folder = runs_root() / spec
+    runs = sorted(run for run in folder.iterdir() if is_run(run) and not run.is_symlink()) if folder.is_dir() else []
+    return runs[-1].resolve() if runs and not is_run(Path(spec)) else find_run(spec)
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a process trains this run now."""
+    try:
+        with training(folder):
+            return False
+    except Mistake:
+        return True
 
 
 def load_runs_below(folder: Path) -> list:
@@ -295,13 +345,6 @@ def warn_of_a_busy_machine() -> None:
         say_once(f"other programs keep this machine busy (load {load:.1f} on {cores} cores): OMP_NUM_THREADS=1 may be several times faster")
 
 
-def describe_device() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-
-
 def calm_libraries() -> None:
     """Silences what the libraries say about themselves; warnings of ours, and errors, stay."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -309,5 +352,5 @@ def calm_libraries() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     for pattern in (".*does not have many workers.*", ".*num_workers.*bottleneck.*", ".*smaller than the logging interval.*",
                     ".*isinstance\\(treespec, LeafSpec\\).*", ".*Checkpoint directory.*exists and is not empty.*",
-                    ".*LightningCLI's args parameter.*"):
+                    ".*LightningCLI's args parameter.*", ".*checkpoint that ended before the epoch ended.*"):
         warnings.filterwarnings("ignore", pattern)

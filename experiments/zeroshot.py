@@ -105,7 +105,7 @@ def measure(clip: "Clip", name: str, file: Path | None, templates: list[str], sp
 
 def data_set(name: str, file: Path | None, clip: "Clip") -> Any:
     """The DataModule of a name of `practicum list`, a YAML, a folder or a Hub id; a `Mistake` where it has no classes."""
-    from experiments.training import data_module, parse_data
+    from experiments.command_line import data_module, parse_data
 
     request = Request(name)
     if file is not None:

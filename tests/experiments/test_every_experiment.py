@@ -1,9 +1,7 @@
 """Every YAML of experiments/configs: two batches, validation, checkpoint, reload, sample."""
 
 import json
-from inspect import signature
 from pathlib import Path
-from pydoc import locate
 
 import pytest
 import yaml
@@ -11,17 +9,10 @@ import yaml
 from experiments.__main__ import main
 from experiments.catalogue import FOLDERS, entries
 from experiments.runs import load_runs
+from tests.experiments.small import LIMITS, sized, small
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 WEIGHTS = SHARED.parent / "weights"
-LIMITS = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "2", "--trainer.limit_val_batches", "1",
-          "--trainer.limit_test_batches", "1"]
-SMALL = {   # arguments of callbacks that make their work small; by name, wherever a callback has one
-    "num_generated": 20, "num_images": 20, "num_real": 40, "num_terms": 2, "num_bins": 3, "num_frames": 3, "rows": 1,
-    "steps": [2], "skipped": [0.5], "max_rows": 2, "num_samples": 2, "num_train": 40,
-}
-
-
 def needs_mirror(name: str, monkeypatch) -> None:
     """Data that are not built in come from the workshop's mirror; elsewhere the test is skipped."""
     if name == "digits" or name.startswith("scenes"):
@@ -38,21 +29,6 @@ def needs_words(text: str, monkeypatch) -> None:
         if not (WEIGHTS / "word_vectors_minilm").is_dir():
             pytest.skip(f"the word vectors are not here: no folder {WEIGHTS / 'word_vectors_minilm'}")
         monkeypatch.setenv("PRACTICUM_WEIGHTS", str(WEIGHTS))
-
-
-def sized(data: str) -> list[str]:
-    """Flags that make a data set small."""
-    drawn = [f"--data.path.num_{split}={num}" for split, num in (("train", 200), ("validation", 50), ("test", 50))]
-    return ["--data.limit", "200", "--data.image_size", "16", "--data.batch_size", "8", *(drawn if data.startswith("scenes") else [])]
-
-
-def small(content: dict) -> dict:
-    """The experiment with its evaluations cut down to a few images."""
-    for callback in content.get("trainer", {}).get("callbacks", []):
-        accepted = signature(locate(callback["class_path"])).parameters
-        callback.setdefault("init_args", {}).update({key: value for key, value in SMALL.items() if key in accepted})
-    content["model"]["init_args"] |= {"num_sampling_steps": 2} if "schedule" in content["model"]["init_args"] else {}
-    return content
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from torch.optim import SGD
 
 from callbacks.ema import EMA
 from callbacks.evaluation import Evaluation
-from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.training_progress import TrainingProgress
 from lightning_modules.losses.adversarial import UniformAlpha
 from lightning_modules.wgan_gp import ConditionalWGANGP
@@ -42,7 +41,9 @@ def test_the_critic_takes_its_steps_and_then_the_generator_one(num_critic_steps)
 @pytest.mark.parametrize("steps", [3, 5, 7])
 def test_turns_go_on_after_a_checkpoint_in_mid_epoch(tmp_path, steps):
     path, moves = tmp_path / "last.ckpt", Moves()
-    trainer(LastCheckpoint(path), max_steps=steps, max_epochs=-1).fit(model(), datamodule=Data())
+    first = trainer(max_steps=steps, max_epochs=-1)
+    first.fit(model(), datamodule=Data())
+    first.save_checkpoint(path)
     resumed = model()
     run = trainer(moves, max_steps=12, max_epochs=-1)
     run.fit(resumed, datamodule=Data(), ckpt_path=path)
@@ -56,13 +57,14 @@ def test_everything_counts_batches(tmp_path, capsys):
     """max_steps, val_check_interval, EMA, evaluations, checkpoint, progress and the record: 7 batches are 7 steps, not 28."""
     ema, always, last, record = EMA(0.5), When(), When(only_last=True), Record()
     path = tmp_path / "last.ckpt"
-    run = trainer(ema, always, last, LastCheckpoint(path), TrainingProgress("game", every=0.0), max_steps=7, max_epochs=-1,
+    run = trainer(ema, always, last, TrainingProgress("game", every=0.0), max_steps=7, max_epochs=-1,
                   val_check_interval=3, check_val_every_n_epoch=None, logger=record, log_every_n_steps=1)
     run.fit(model(), datamodule=Data())
     assert run.global_step == run.fit_loop.epoch_loop.total_batch_idx + 1 == 7
     assert always.asked == [3, 6, 7]
     assert last.asked == [7]
     assert ema.num_updates == 7
+    run.save_checkpoint(path)
     assert torch.load(path, weights_only=True)["global_step"] == 7
     assert "step 7 of 7" in capsys.readouterr().err
     assert [step for step, _ in record.values("train/c_loss")] == list(range(7))
