@@ -1,5 +1,9 @@
 """The guarded decoder: any bytes become uint8 pixels of one fixed shape, or a refusal that says why."""
 
+import stat
+import threading
+import warnings
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +12,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 200_000_000  # of a file
+MAX_SCANS = 100  # of a JPEG; a progressive one has ten, and each costs a pass over all pixels
+LARGE = 8_000_000  # pixels; beyond them one picture at a time is decoded, as it takes up to 16 bytes for each
+# Pillow refuses twice as many, wherever it meets them: the picture in an ICO may be larger than the ICO says.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Raster formats with a signature: Pillow would hand EPS to Ghostscript, an external program, and take noise for a TGA.
 Image.init()
 KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
@@ -15,6 +25,8 @@ FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GRAY_MODES = ("1", "L", "I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112  # the EXIF tag
+
+_one_large = threading.Lock()
 
 Source = bytes | str | Path | Image.Image
 
@@ -46,10 +58,11 @@ def decode(source: Source, image_size: int, channels: int, max_pixels: int = MAX
     """
     image = _open(source, max_pixels)
     try:
-        image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        image = _resize(_to_mode(image, MODES[channels]), image_size)
+        with _one_large if image.width * image.height > LARGE else nullcontext():
+            image.load()
+            if image.getexif().get(ORIENTATION, 1) != 1:
+                image = ImageOps.exif_transpose(image)
+            image = _resize(_to_mode(image, MODES[channels]), image_size)
     except Refused:
         raise
     except Exception as error:  # Pillow lets ten kinds of exception escape on damaged bytes; each is a refusal
@@ -63,13 +76,42 @@ def _open(source: Source, max_pixels: int) -> Image.Image:
     if isinstance(source, Image.Image):
         image = source
     else:
+        encoded = source if isinstance(source, bytes) else _read(Path(source))
+        if (width_height := _webp_size(encoded)) is not None and width_height[0] * width_height[1] > max_pixels:
+            raise Refused(_too_large(*width_height, max_pixels))  # Pillow would first make room for it
+        if encoded.startswith(b"\xff\xd8") and (scans := encoded.count(b"\xff\xda")) > MAX_SCANS:
+            raise Refused(f"a JPEG of {scans} scans, each of them a pass over all pixels")
         try:
-            image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+            image = Image.open(BytesIO(encoded), formats=FORMATS)
         except Exception as error:  # as above
             raise Refused(_reason(error)) from error
     if image.width * image.height > max_pixels:
-        raise Refused(f"{image.width} x {image.height} is more than {max_pixels / 1e6:.0f} million pixels")
+        raise Refused(_too_large(image.width, image.height, max_pixels))
     return image
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a file; a pipe or a device, which may never end, is refused."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused("not a file")
+        if status.st_size > MAX_BYTES:
+            raise Refused(f"{status.st_size / 1e6:.0f} MB are more than {MAX_BYTES / 1e6:.0f}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise Refused(_reason(error)) from error
+
+
+def _webp_size(encoded: bytes) -> tuple[int, int] | None:
+    """Width and height in the header of an extended WebP; None for anything else."""
+    if len(encoded) < 30 or encoded[:4] != b"RIFF" or encoded[8:16] != b"WEBPVP8X":
+        return None
+    return 1 + int.from_bytes(encoded[24:27], "little"), 1 + int.from_bytes(encoded[27:30], "little")
+
+
+def _too_large(width: int, height: int, max_pixels: int) -> str:
+    return f"{width} x {height} is more than {max_pixels / 1e6:.0f} million pixels"
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -105,5 +147,9 @@ def _reason(error: Exception) -> str:
     """One short line from an exception of Pillow's."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture (PNG, JPEG, WebP, GIF, BMP, TIFF and the like)"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS / 1e6:.0f} million pixels"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = " ".join(str(error).split())
     return text[:120] if text else type(error).__name__

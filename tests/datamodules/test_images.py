@@ -118,8 +118,8 @@ def bomb(width: int, height: int) -> bytes:
         (encoded(flat("RGB", "red", 64), "JPEG")[:400], "(?i)truncated"),
         (encoded(Image.effect_noise((64, 64), 50))[:900], "truncated"),
         (encoded(flat("L", 3))[:20], ""),
-        (bomb(10_000, 6_000), "10000 x 6000 is more than 50 million pixels"),
-        (bomb(40_000, 40_000), "exceeds limit"),  # Pillow's own guard
+        (bomb(10_000, 6_000), "more than 50 million pixels"),
+        (bomb(40_000, 40_000), "more than 50 million pixels"),
         (bomb(8, 8), ""),
         (encoded(flat("F", 0.5), "TIFF"), "floating-point"),
         (encoded(flat("I", 70_000), "TIFF"), "32-bit"),
