@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from callbacks.checkpoints import DurableCheckpointIO
 from callbacks.resumable import Resumable
 from callbacks.training_progress import TrainingProgress
-from experiments.mistakes import one_line, said_by_constructors
+from experiments.mistakes import parse, said_by_constructors
 from experiments.record import RunRecord, WandbRecord
 from experiments.request import Request
 from experiments.wandb_mode import settle_wandb_mode
@@ -74,14 +74,6 @@ class CommandLine(LightningCLI):
             loggers[-1].log_config(self.config_dump)
         trainer.loggers = loggers
         return trainer
-
-
-def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
-    """`parser.parse_args` that raises a one-line `Mistake`."""
-    try:
-        return parser.parse_args(arguments)
-    except ArgumentError as error:
-        raise one_line(error, parser, arguments) from None
 
 
 def parse_data(request: Request) -> Namespace:
