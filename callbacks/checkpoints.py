@@ -133,10 +133,11 @@ class DurableCheckpointIO(CheckpointIO):
 
 
 def room_for(folder: Path, num_bytes: int) -> None:
-    """Raises ValueError where three checkpoints of `num_bytes` each (two kept, one being written) do not fit on the disk of `folder`."""
+    """Raises ValueError where three checkpoints of `num_bytes` each (two kept, one being written), those in `folder` included, do not fit
+    on its disk."""
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-    free = shutil.disk_usage(there).free
-    if 3 * num_bytes > free:
+    free, held = shutil.disk_usage(there).free, sum(path.stat().st_size for path in _numbered(folder))
+    if 3 * num_bytes > free + held:
         raise ValueError(f"{folder}: three checkpoints of {_size(num_bytes)} do not fit ({_size(free)} free);"
                          " make room there, or choose a folder of a larger disk with --out")
 

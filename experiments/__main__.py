@@ -1,5 +1,6 @@
 """The `practicum` command: one line per verb; a verb's module is imported only when the verb is called."""
 
+import errno
 import importlib
 import os
 import sys
@@ -7,6 +8,7 @@ import sys
 from callbacks.allowlist import flagged
 from callbacks.stopping import Signals, Stopped
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 VERBS = {
     "list": ("experiments.listing", "experiments, data sets, sweeps and figures, one line each"),
     "fit": ("experiments.training:main_fit", "NAME [--data D] [--model.x v ...] [--out DIR]: train an experiment"),
@@ -53,10 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:  # a folder that cannot be written, a full disk
-        if os.environ.get("PRACTICUM_TRACEBACK") or error.filename is None:
+        if os.environ.get("PRACTICUM_TRACEBACK") or error.errno is None:
             raise
-        print(f"practicum {verb}: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        where = "" if error.filename is None else f"{error.filename}: "
+        remedy = "; make room there" if error.errno in FULL and "make room" not in error.strerror else ""
+        print(f"practicum {verb}: {where}{error.strerror}{remedy}", file=sys.stderr)
+        return 1 if error.errno in (*FULL, errno.EIO) else 2
     except Stopped as stop:
         print(f"practicum {verb}: {stop}", file=sys.stderr)
         return stop.exit_code

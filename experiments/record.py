@@ -27,7 +27,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from callbacks.stopping import Stopped
-from experiments.runs import YAML_LOADER, point_latest, read_lines, scrub, write_atomically
+from experiments.runs import YAML_LOADER, naming, point_latest, read_lines, scrub, write_atomically
 
 STATUS_EVERY = 10.0  # seconds between two rewritings of status.json while values come in
 PACKAGES = ("practicum", "torch", "lightning", "datasets", "torchmetrics", "numpy", "wandb")
@@ -210,11 +210,15 @@ class RunRecord(Logger):
             lines = str(error or "").strip().splitlines() or [""]
             self._status |= {"state": "failed", "reason": f"{type(error).__name__}: {lines[0]}" if error else None}
         self._status["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
-        if self._file is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
-        self._write_status()
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                with naming(self.folder / "metrics.jsonl"), file:
+                    os.fsync(file.fileno())
+            self._write_status()
+        except OSError:  # a full disk: the error that is under way, and not its echo, is what the user reads
+            if error is None:
+                raise
         if self._status["state"] == "finished" and self.folder.absolute().parent.name == self.name:
             point_latest(self.folder.absolute())
 
@@ -230,8 +234,9 @@ class RunRecord(Logger):
                 self._file.write("\n")
         where = {"step": self._status["step"], "epoch": self._status["epoch"], "time": round(seconds, 3)}
         line = json.dumps(where | scrub(values), ensure_ascii=False, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
+        with naming(self.folder / "metrics.jsonl"):
+            self._file.write(line + "\n")
+            self._file.flush()
         if time.monotonic() - self._status_written > STATUS_EVERY:
             self._write_status()
 

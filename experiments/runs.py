@@ -12,7 +12,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -226,11 +227,25 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader, or a crash, sees the whole old or the whole new one."""
     beside = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(2)}")
-    with open(beside, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    with naming(path):
+        try:
+            with open(beside, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError says of which file it is: of a full disk the system does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def is_secret_key(key: str) -> bool:
