@@ -87,11 +87,11 @@ def sought(given: str | None, wanted: str, figure: str) -> Path:
 
 def swept(name: str) -> Path:
     """The folder of a sweep whose trials have all finished; those that have not are run now, whatever YAML they are made of."""
-    from experiments.sweeps import Sweep, finished_trials, run_trials
+    from experiments.sweeps import Sweep, earlier_trials, run_trials
 
     sweep, study = Sweep.read(name), Sweep.read(name).study()
     folder = (runs_root() / sweep.name).resolve()
-    finished = {json.dumps(json.loads(key)[0]) for key in finished_trials(folder)}
+    finished = {json.dumps(json.loads(key)[0]) for key, trial in earlier_trials(folder).items() if trial["state"] == "finished"}
     trials = [study.ask() for _ in range(sweep.num_trials)]
     asked = [scrub({key: parameter.suggest(trial, key) for key, parameter in sweep.parameters.items()}) for trial in trials]
     if all(json.dumps(parameters, sort_keys=True) in finished for parameters in asked):

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import yaml
 
 MASK = "***"
@@ -170,6 +171,20 @@ def load_runs(folders: str | Path | Iterable[str | Path]) -> list[Run]:
     return sorted(runs, key=lambda run: (str(run.status.get("started", "")), run.id))
 
 
+@contextmanager
+def locked(folder: Path, otherwise: str) -> Iterator[None]:
+    """Holds a folder for this process; ValueError (`otherwise`) where another one holds it."""
+    lock = filelock.FileLock(folder / ".lock", timeout=0)  # the system lets go of it when its holder dies
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise ValueError(otherwise) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _load_run(folder: Path) -> Run:
     status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     config_file = folder / "config.yaml"
@@ -194,8 +209,8 @@ def _load_run(folder: Path) -> Run:
     return Run(folder, config or {}, status, scalars, tables, media, about)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without one that was cut short."""
+def read_lines(path: Path, key: str = "step") -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, or of another file of JSON lines that all have `key`, without one that was cut short."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -208,7 +223,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 parsed.append(json.loads(line))
             except json.JSONDecodeError:
                 continue  # cut short by a kill or a full disk
-    return [line for line in parsed if isinstance(line, dict) and "step" in line]
+    return [line for line in parsed if isinstance(line, dict) and key in line]
 
 
 def _number(value: Any) -> Any:

@@ -32,7 +32,7 @@ import yaml
 
 from experiments.catalogue import FOLDERS, Arguments, Mistake, find, nearest, read_yaml
 from experiments.request import as_flag, samples_in
-from experiments.runs import load_runs, new_id, runs_root, scrub, write_atomically
+from experiments.runs import load_runs, locked, new_id, read_lines, runs_root, scrub, write_atomically
 from experiments.wandb_mode import settle_wandb_mode
 from experiments.workers import Outcome, Slots
 
@@ -228,6 +228,11 @@ def run_trials(sweep: Sweep, *, workers: int | None = None, out: Path | None = N
     """Like `run_sweep`; returns the sweep's folder and every attempt, failed ones too."""
     folder = out or runs_root() / sweep.name
     (folder / "logs").mkdir(parents=True, exist_ok=True)
+    with locked(folder, f"sweep {folder}: another process runs it; wait for its end, or stop it"):
+        return run_locked(sweep, folder, workers)
+
+
+def run_locked(sweep: Sweep, folder: Path, workers: int | None) -> tuple[Path, list[Attempt]]:
     write_atomically(folder / "sweep.yaml", sweep.text)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     num_workers = max(1, min(workers or cores, sweep.num_trials))
@@ -239,7 +244,7 @@ def run_trials(sweep: Sweep, *, workers: int | None = None, out: Path | None = N
 
 def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> list[Attempt]:
     """Asks for trials, runs each on the next free worker, and tells their results."""
-    earlier = finished_trials(folder)
+    earlier = earlier_trials(folder)
     study = sweep.study()
     attempts: list[Attempt] = []
     running: dict[Future[Outcome], tuple[Trial, Attempt]] = {}
@@ -250,7 +255,8 @@ def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> li
             parameters = {key: parameter.suggest(trial, key) for key, parameter in sweep.parameters.items()}
             attempt = Attempt(len(attempts), parameters, recipe(parameters))
             attempts.append(attempt)
-            if kept := earlier.get(key_of(attempt)):
+            kept = earlier.get(key_of(attempt), {})
+            if kept.get("state") == "finished":
                 attempt.folder, attempt.state, attempt.seconds = kept["folder"], "finished", kept["seconds"]
                 tell(study, trial, sweep, folder, attempt)
                 progress.ended(sweep.label(parameters), attempt, kept=True)
@@ -258,7 +264,9 @@ def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> li
             if not running and not prepared:
                 slots.begin()
             experiment = find("experiment", str(parameters["experiment"]))
-            attempt.folder = f"{experiment.stem}-{new_id()}"
+            attempt.folder = kept.get("folder") or f"{experiment.stem}-{new_id()}"
+            if kept:
+                progress.note(f"{sweep.label(parameters)}: goes on with {attempt.folder}")
             base = tuple(part for part in attempt.arguments if part.startswith("--data") or part[:2] != "--" or "samples:" in part)
             content = read_yaml(experiment)
             needs = [*content.get("needs", []), *sorted({name for name, _ in samples_in([content, attempt.arguments])})]
@@ -266,13 +274,14 @@ def schedule(sweep: Sweep, folder: Path, slots: Slots, progress: Progress) -> li
                 progress.note(f"first, unless finished runs are there, what {experiment.stem} needs: {', '.join(needs)}")
                 progress.note(slots.prepare(attempt.arguments))
             prepared.add(base)
+            attempt.state = "running"
+            note(folder, attempt)
             running[slots.submit(attempt.arguments, folder / attempt.folder, attempt.log)] = trial, attempt
         for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
             trial, attempt = running.pop(future)
             attempt.reason, attempt.seconds = slots.result(future)
             attempt.state = "failed" if attempt.reason else "finished"
-            with open(folder / "trials.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(scrub(asdict(attempt))) + "\n")
+            note(folder, attempt)
             tell(study, trial, sweep, folder, attempt)
             progress.ended(sweep.label(attempt.parameters), attempt)
     return attempts
@@ -282,18 +291,22 @@ def key_of(attempt: Attempt) -> str:
     return json.dumps(scrub([attempt.parameters, attempt.recipe]), sort_keys=True)
 
 
-def finished_trials(folder: Path) -> dict[str, dict[str, Any]]:
-    """The trials of a sweep's folder whose run is there and finished, by what they were asked to do."""
+def note(folder: Path, attempt: Attempt) -> None:
+    """Appends a trial to trials.jsonl: when it begins, and when it has ended."""
+    with open(folder / "trials.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(scrub(asdict(attempt))) + "\n")
+
+
+def earlier_trials(folder: Path) -> dict[str, dict[str, Any]]:
+    """The trials of a sweep's folder that need no new run, by what they were asked to do: finished ones, and those that something
+    has stopped half-way."""
     found: dict[str, dict[str, Any]] = {}
-    file = folder / "trials.jsonl"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        try:
-            kept = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # cut short by a kill
+    for kept in read_lines(folder / "trials.jsonl", "folder"):
         status = folder / kept["folder"] / "status.json"
-        if kept["state"] == "finished" and status.is_file() and json.loads(status.read_text())["state"] == "finished":
-            found[json.dumps([kept["parameters"], kept["recipe"]], sort_keys=True)] = kept
+        state = json.loads(status.read_text()) if status.is_file() else {}
+        if state.get("state") in ("finished", "running", "interrupted"):
+            seconds = kept["seconds"] or state["seconds"]
+            found[json.dumps([kept["parameters"], kept["recipe"]], sort_keys=True)] = kept | {"state": state["state"], "seconds": seconds}
     return found
 
 

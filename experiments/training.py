@@ -6,12 +6,11 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 import yaml
 from jsonargparse import Namespace
@@ -22,7 +21,7 @@ from datamodules.sources import say_once
 from experiments.catalogue import Mistake, nearest
 from experiments.command_line import CommandLine, data_module, facts, parse_data
 from experiments.request import Request, samples_in, split_equals
-from experiments.runs import YAML_LOADER, find_run, flatten, is_run, load_runs, new_run_folder, runs_root
+from experiments.runs import YAML_LOADER, find_run, flatten, is_run, load_runs, locked, new_run_folder, runs_root
 from experiments.sampling import draw_data_set
 from experiments.wandb_mode import settle_wandb_mode
 
@@ -153,18 +152,9 @@ def train(line: CommandLine, mode: str, checkpoint: Path | None = None, locked: 
     return line.folder
 
 
-@contextmanager
-def training(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process; raises `Mistake` where another one trains there."""
-    lock = filelock.FileLock(folder / ".lock", timeout=0)      # the system lets go of it when its holder dies
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise Mistake(f"run {folder}: another process is training it; wait for its end, or stop it") from None
-    try:
-        yield
-    finally:
-        lock.release()
+def training(folder: Path) -> AbstractContextManager[None]:
+    """Holds a run folder for this process; ValueError where another one trains there."""
+    return locked(folder, f"run {folder}: another process is training it; wait for its end, or stop it")
 
 
 def fit_needs(arguments: list[str]) -> dict[str, Path]:
@@ -330,7 +320,7 @@ def is_training(folder: Path) -> bool:
     try:
         with training(folder):
             return False
-    except Mistake:
+    except ValueError:
         return True
 
 

@@ -17,10 +17,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from callbacks.stopping import Signals, Stopped
 from experiments.catalogue import Mistake
 from experiments.runs import scrub, write_atomically
 
-PATIENCE = 10.0  # seconds that interrupted trials have to close their runs
+PATIENCE = 8.0  # seconds that interrupted trials have to close their runs
 
 
 class Outcome(NamedTuple):
@@ -141,14 +142,12 @@ def run_logged(work: Callable[[], None], log: Path) -> Outcome:
     reason, began = "", time.monotonic()
     with output_to(log):
         try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            work()
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever this trial did, the next one runs
+            with Signals():
+                work()
+        except (Exception, SystemExit, Stopped) as error:  # whatever this trial did, the next one runs
             traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
             reason = lines[0] if isinstance(error, Mistake) else f"{type(error).__name__}: {lines[0]}"
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
     text = log.read_text(encoding="utf-8", errors="replace")
     if scrub(text) != text:
         write_atomically(log, scrub(text))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from experiments.runs import load_runs
-from experiments.sweeps import Attempt, Sweep, duration, finished_trials, key_of, main, recipe, run_sweep, run_trials
+from experiments.sweeps import Attempt, Sweep, duration, earlier_trials, key_of, main, recipe, run_sweep, run_trials
 from experiments.workers import Slots
 
 # An experiment that does what it is told: works, raises, or takes its process with it.
@@ -49,6 +49,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+    monkeypatch.setenv("PRACTICUM_ALLOW_MODULES", "tests,obedient")
     monkeypatch.setenv("HF_TOKEN", HUB_KEY)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("PRACTICUM_RUNS", str(tmp_path / "runs"))
@@ -84,10 +85,10 @@ def test_trials_end_each_in_its_own_way(folder, capfd):
     assert "kept, finished earlier" in capfd.readouterr().out
     (out / "trials.jsonl").write_text((out / "trials.jsonl").read_text() + '{"number": 9, "para')  # killed while writing
     asked = Attempt(0, attempts[1].parameters, recipe(attempts[1].parameters))
-    assert key_of(asked) in finished_trials(out)
+    assert key_of(asked) in earlier_trials(out)
     (folder / "tiny.yaml").write_text(EXPERIMENT + "seed_everything: 5\n")
     asked = Attempt(0, attempts[1].parameters, recipe(attempts[1].parameters))
-    assert key_of(asked) not in finished_trials(out)  # an edited experiment is run again
+    assert key_of(asked) not in earlier_trials(out)  # an edited experiment is run again
 
 
 def test_the_cores_are_shared_unless_the_threads_are_given(folder, monkeypatch):
@@ -140,6 +141,30 @@ def test_no_worker_outlives_the_sweep(folder, how):
     while any(running(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)])
+def test_a_sweep_that_was_stopped_goes_on(folder, how):
+    """Finished trials stay, the one that was stopped goes on, none runs twice, no lock is left."""
+    steps, often = {"value": 80}, {"value": 0}
+    file = write(folder, parameters={"seed_everything": {"values": [0, 1]}, "trainer.max_steps": steps, "checkpoints.every_minutes": often})
+    command = [sys.executable, "-m", "experiments", "sweep", str(file), "--workers", "1"]
+    sweep = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while len({path.parent for path in (folder / "runs" / "mine").glob("tiny-*/checkpoints/step-*.ckpt")}) < 2:
+        assert sweep.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    sweep.send_signal(how)
+    assert sweep.wait(timeout=10) == (143 if how == signal.SIGTERM else -signal.SIGKILL)
+    runs = load_runs(folder / "runs")
+    assert [run.state for run in runs] == ["finished", "interrupted" if how == signal.SIGTERM else "running"]
+    begun = runs[0].folder.joinpath("status.json").read_text()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0 and "kept, finished earlier" in again.stdout and f"goes on with {runs[1].folder.name}" in again.stdout
+    runs = load_runs(folder / "runs")
+    assert [run.state for run in runs] == ["finished", "finished"]
+    assert [[step for step, _ in run.scalars["train/loss"]] for run in runs] == [[*range(80)]] * 2
+    assert runs[0].folder.joinpath("status.json").read_text() == begun and len(runs[1].status["resumed"]) == 1
 
 
 def running(pid: int) -> bool:
