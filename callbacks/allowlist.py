@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 VARIABLE = "PRACTICUM_ALLOW_MODULES"
 FLAG = "--allow-module"
 PREFIXES = (
@@ -35,6 +37,9 @@ MACHINERY = (
 )
 # Arguments by which a library is told to run foreign code, and the value that does not.
 HARMLESS = {"trust_remote_code": False, "weights_only": True, "load_weights_only": True}
+
+MOST_BYTES, MOST_PARTS, DEEPEST = 1_000_000, 100_000, 100  # of a YAML
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses 8 times faster
 
 _ever_added: set[str] = set()
 
@@ -159,19 +164,71 @@ def imported(class_path: str, where: str = "") -> Any:
     return found
 
 
-def run_config(run: Path) -> dict[str, Any]:
-    """config.yaml of a run folder, read by the safe loader and checked; ValueError where it is none."""
-    import yaml
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read by the safe loader and checked; ValueError with line and column where it is not one.
 
-    file = run / "config.yaml"
+    Keys are strings, none stands twice, and anchors do not stand for very much.
+    """
     try:
-        config = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is damaged: {' '.join(str(error).split())[:160]}; take another run") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} is damaged: it holds no config; take another run")
-    check(config, str(file))
-    return config
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ValueError(f"{path}: {size:,} bytes are no config (more than {MOST_BYTES:,}); is it the right file?")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from None
+    try:
+        content = yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        # Also a date of the 45th, a number of 5,000 digits.
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
+    if _num_parts(content) > MOST_PARTS:
+        raise ValueError(
+            f"{path}: it is nested deeper than {DEEPEST}, or its anchors stand for more than {MOST_PARTS:,} values;"
+            " no config is"
+        )
+    check(content, str(path))
+    return content
+
+
+def run_config(run: Path) -> dict[str, Any]:
+    """config.yaml of a run folder; ValueError where it is damaged, or names what is not allowed."""
+    return read_yaml(run / "config.yaml")
+
+
+class Loader(SafeLoader):  # type: ignore[misc,valid-type]
+    """The safe loader that refuses what it would pass over in silence: a key that stands twice, of which the last one
+    would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            kind = key.tag.removeprefix("tag:yaml.org,2002:")
+            if not isinstance(key, yaml.ScalarNode) or kind not in ("str", "merge"):
+                said = f"the key {getattr(key, 'value', key.id)!r} is no word; write it in quotes"
+                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+            if kind == "str" and key.value in seen:
+                said = f"the key {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _num_parts(value: Any, known: dict[int, float] | None = None, depth: int = 0) -> float:
+    """How many values a YAML has when its anchors are written out; infinite where one stands for itself, or is nested
+    too deep."""
+    known = {} if known is None else known
+    if not isinstance(value, (dict, list)):
+        return 1
+    if depth > DEEPEST:
+        return float("inf")
+    if id(value) not in known:
+        known[id(value)] = float("inf")
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_num_parts(item, known, depth + 1) for item in items)
+    return known[id(value)]
 
 
 def _items(value: Any, key: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:

@@ -7,18 +7,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import yaml
-
-from callbacks.allowlist import check
+from callbacks import allowlist
 
 HERE = Path(__file__).parent
 FOLDERS = {"experiment": HERE / "configs", "data set": HERE / "configs" / "data", "sweep": HERE / "configs" / "sweeps",
            "figure": HERE / "figures"}
 NOT_EXPERIMENTS = ("defaults",)
-SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)      # libyaml parses 8 times faster
-MOST_BYTES, MOST_PARTS, DEEPEST = 1_000_000, 100_000, 100       # of a YAML
 
 
 class Mistake(ValueError):
@@ -80,53 +76,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def read_yaml(path: Path) -> dict:
-    """The mapping in a YAML file, read by the safe loader; a `Mistake` with line and column where it is not one.
-
-    Keys are strings, none stands twice, and no class or argument is named that would run foreign code (callbacks.allowlist).
-    """
+    """The mapping in a YAML file, read and checked as `callbacks.allowlist.read_yaml` does; a `Mistake` where it is not one."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise Mistake(f"{path}: {path.stat().st_size:,} bytes are no config (more than {MOST_BYTES:,}); is it the right file?")
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Mistake(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise Mistake(f"{path}: cannot be read: {error.strerror}") from None
-    except Mistake:
-        raise
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:     # a date of the 45th, a number of 5,000 digits
-        raise Mistake(f"{path}: not YAML: {' '.join(str(error).split())[:160]}") from None
-    if not isinstance(content, dict):
-        raise Mistake(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
-    if num_parts(content) > MOST_PARTS:
-        raise Mistake(f"{path}: it is nested deeper than {DEEPEST}, or its anchors stand for more than {MOST_PARTS:,} values; no config is")
-    check(content, str(path))
-    return content
-
-
-class Loader(SafeLoader):       # type: ignore[misc,valid-type]
-    """The safe loader that refuses what it would pass over in silence: a key that stands twice, of which the last one would win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {getattr(key, 'value', key.id)!r} is no word; "
-                                                        "write it in quotes", key.start_mark)
-            if key.value in seen and key.tag.endswith("str"):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def num_parts(value: Any, known: dict[int, float] | None = None, depth: int = 0) -> float:
-    """How many values a YAML has when its anchors are written out; infinite where one stands for itself, or is nested too deep."""
-    known = {} if known is None else known
-    if not isinstance(value, (dict, list)):
-        return 1
-    if depth > DEEPEST:
-        return float("inf")
-    if id(value) not in known:
-        known[id(value)] = float("inf")
-        known[id(value)] = 1 + sum(num_parts(item, known, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
-    return known[id(value)]
+        return allowlist.read_yaml(path)
+    except ValueError as error:
+        raise Mistake(str(error)) from None

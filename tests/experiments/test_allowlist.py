@@ -167,7 +167,8 @@ def test_hostile_sweeps(canary, tmp_path, capsys):
 def write_run(folder: Path, **config) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"")
-    status = {"experiment": "x", "id": folder.name, "state": "finished", "title": "digits", "classes": ["0", "1"], "command": ""}
+    status = {"experiment": "x", "id": folder.name, "state": "finished", "title": "digits", "classes": ["0", "1"], "command": "", "step": 0,
+              "seconds": 0.0}
     (folder / "status.json").write_text(json.dumps(status))
     (folder / "metrics.jsonl").write_text("")
     text = (ROOT / "experiments/configs/ddpm_digits_linear.yaml").read_text()

@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from lightning.pytorch import LightningModule
 
+from callbacks.extractors import built
 from experiments import training
 from experiments.__main__ import main
 from experiments.catalogue import entries, read_yaml
@@ -61,7 +64,8 @@ def nothing_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "fit_missing", lambda request, *_: {Request(need).experiment: judge for need in request.needs})
     monkeypatch.setattr(training, "settle_samples", lambda request, *_: request)
     monkeypatch.setattr("datamodules.hugging_face.HuggingFaceData.class_names", [])
-    monkeypatch.setattr("experiments.training.run_stage", done)
+    monkeypatch.setattr(training, "train", done)
+    monkeypatch.setattr(training, "run_stage", done)
     return tmp_path
 
 
@@ -236,8 +240,35 @@ def check_mutants(num: int, folder: Path, capsys, seed: int = 0) -> tuple[Counte
     return counts, slowest
 
 
+def check_configs(num: int, folder: Path, capsys, seed: int = 0) -> Counter:
+    """The same for config.yaml of a run that is validated, sampled from, or gone on with."""
+    chance, counts, wrong = random.Random(seed), Counter(), []
+    run = write_run(folder / "run")
+    config = training.check(Request.read(["ddpm_digits_linear", "--trainer.callbacks", "[]"]))
+    text = yaml.safe_dump(config, sort_keys=False)
+    (run / "config.yaml").write_text(text)
+    weights = built(run, "model", LightningModule).state_dict()
+    torch.save({"state_dict": weights}, run / "checkpoints" / "last.ckpt")
+    assert verdict(["validate", str(run)], capsys)[0] == "valid", "the run itself is whole"
+    for number in range(num):
+        mutated = damage(text, chance) if number % 2 else change(config, chance).encode()
+        (run / "config.yaml").write_bytes(mutated)
+        found, _ = verdict(chance.choice([["validate", str(run)], ["sample", str(run)], ["resume", str(run)]]), capsys)
+        counts[found if found in ("valid", "refused") else "wrong"] += 1
+        if found not in ("valid", "refused"):
+            wrong.append((f"{number}.yaml", found))
+            (folder / f"{number}.yaml").write_bytes(mutated)
+    (folder / "wrong.json").write_text(json.dumps(wrong, indent=1))
+    assert not wrong, f"{len(wrong)} of {num}, in {folder}: {wrong[:5]}"
+    return counts
+
+
 def test_mutated_yamls(nothing_is_trained, capsys):
     check_mutants(120, nothing_is_trained, capsys)
+
+
+def test_mutated_configs_of_runs(nothing_is_trained, capsys):
+    check_configs(30, nothing_is_trained, capsys)
 
 
 @pytest.mark.soak
@@ -247,3 +278,11 @@ def test_two_thousand_mutated_yamls(nothing_is_trained, capsys):
     with capsys.disabled():
         print(f"2,000 mutated YAMLs: {counts['refused']} refused in one line (the slowest in {slowest:.2f} s of CPU), "
               f"{counts['valid']} still valid")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_three_hundred_mutated_configs_of_runs(nothing_is_trained, capsys):
+    counts = check_configs(300, nothing_is_trained, capsys, seed=1)
+    with capsys.disabled():
+        print(f"300 mutated configs of runs: {counts['refused']} refused in one line, {counts['valid']} still valid")
