@@ -22,12 +22,13 @@ from typing import Any, TextIO
 import numpy as np
 import yaml
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from callbacks.stopping import Stopped
 from experiments.runs import YAML_LOADER, naming, point_latest, read_lines, scrub, write_atomically
+from experiments.wandb_mode import PATIENCE, online_or_offline
 
 STATUS_EVERY = 10.0  # seconds between two rewritings of status.json while values come in
 PACKAGES = ("practicum", "torch", "lightning", "datasets", "torchmetrics", "numpy", "wandb")
@@ -257,12 +258,20 @@ class WandbRecord(WandbLogger):
         import wandb
 
         # W&B would keep the command line, the console and the git patch as they are; the run folder has them scrubbed.
-        settings = wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True, save_code=False)
+        settings = wandb.Settings(
+            silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True, save_code=False, **PATIENCE
+        )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{experiment}-{folder.name}"
         super().__init__(project=project, name=name, id=folder.name, save_dir=folder, group=experiment, settings=settings, **kwargs)
         self._wandb_init.pop("anonymous", None)  # W&B warns of it even where it is None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """W&B's run, begun when it is first asked for; offline where the host fails."""
+        return online_or_offline(lambda: super(WandbRecord, self).experiment, self._wandb_init)
 
     @rank_zero_only
     def log_config(self, config: str | Mapping[str, Any]) -> None:

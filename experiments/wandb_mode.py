@@ -1,6 +1,7 @@
-"""Whether Weights & Biases runs online or offline, settled once and within two seconds, before `wandb.init`.
+"""Whether Weights & Biases runs online or offline, settled once and within two seconds, before `wandb.init`; and its patience.
 
-Left to itself, W&B kills a run that has neither key nor mode, and blocks 102 s where there is a key and no network.
+Left to itself, W&B kills a run that has neither key nor mode, blocks 102 s where there is a key and no network, kills the run where the
+host fails after that question, and at the end waits for ever for a host that has died.
 """
 
 from __future__ import annotations
@@ -11,24 +12,29 @@ import difflib
 import json
 import netrc
 import os
+import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT = 2.0  # seconds in which the host must answer
+PATIENCE = {"init_timeout": 8.0, "finish_timeout": 15.0}  # seconds for W&B's beginning of a run, and for its last uploads
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 LATER = "`wandb sync` sends the run folder's wandb/ later"
 
 
 def settle_wandb_mode() -> tuple[str, str]:
-    """Sets WANDB_MODE and silences W&B's console; returns the mode and one line that says why.
+    """Sets WANDB_MODE, silences W&B's console and its reports on itself; returns the mode and one line that says why.
 
     WANDB_MODE where it is set; else online if there is a key that the host accepts within 2 s; else offline. Raises ValueError for
     a mode that W&B does not know.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it goes to the same host, which it waits for: 20 s more at the end
     if given := os.environ.get("WANDB_MODE"):
         if given not in MODES:
             near = difflib.get_close_matches(given, MODES, n=1, cutoff=0) or MODES
@@ -40,6 +46,29 @@ def settle_wandb_mode() -> tuple[str, str]:
         mode, why = ("offline", f"{problem}; {LATER}") if problem else ("online", host())
     os.environ["WANDB_MODE"] = mode
     return mode, f"W&B: {mode}, {why}"
+
+
+def online_or_offline(begin: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+    """The W&B run that `begin` gives; an offline one, said in one line, where the host fails now: `arguments` are those of `wandb.init`."""
+    import wandb
+
+    try:
+        return begin()
+    except wandb.errors.CommError:
+        wandb.teardown()  # its service still holds the run's id
+        os.environ["WANDB_MODE"] = arguments["mode"] = "offline"
+        print(f"W&B: offline, {host()} failed to begin a run; {LATER}", file=sys.stderr)
+        return begin()
+
+
+def finish() -> None:
+    """Ends the W&B run of this process, if there is one; says so where the host has not taken all of it in time."""
+    run = getattr(sys.modules.get("wandb"), "run", None)
+    if run is None:
+        return
+    run.finish()
+    if getattr(run, "_finish_timed_out", False):
+        print(f"W&B: {host()} did not take everything within {PATIENCE['finish_timeout']:.0f} s; {LATER}", file=sys.stderr)
 
 
 def host() -> str:
