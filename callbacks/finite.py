@@ -28,18 +28,30 @@ class FiniteGuard(Callback):
     """Raises `NonFiniteError` before an update from a loss or gradients that hold a NaN or an Inf, and instead of saving such weights.
 
     Guards every optimiser, those stepped by hand too, at the cost of one read of the gradients and one wait for the device an update.
+    Statistics that the forward pass of a bad batch has spoilt (batch norm's) are put back, so that the weights can be saved as they stand.
     What the error says in short is written in full to the file `report`, where one is given. Where losses are scaled (16-mixed) only
     they are looked at: the scaler leaves out an update whose gradients overflow.
     """
 
     def __init__(self, report: Path | None = None) -> None:
         self.report = report
+        self._stopped = False
         self._losses: list[tuple[int, Tensor]] = []  # since the last update: batch of the epoch, loss
         self._infinite_by_design: set[str] = set()  # buffers such as the mask of an attention
+        self._buffers: list[Tensor] = []
+        self._kept: list[Tensor] = []  # the buffers as they were before the batch
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._losses = []
+        self._losses, self._stopped = [], False
         self._infinite_by_design = set(non_finite(pl_module.state_dict()))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._buffers = [*pl_module.buffers()]
+        self._kept = [buffer.detach().clone() for buffer in self._buffers]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._buffers:
+            torch._foreach_copy_(self._kept, self._buffers)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         self._losses.append((trainer.fit_loop.epoch_loop.batch_idx, loss.detach()))
@@ -61,6 +73,8 @@ class FiniteGuard(Callback):
             what = f"the gradient of {listed(spoilt)} holds NaN or Inf"
         else:
             return  # large, but finite: their squares overflowed
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._kept)
         step, epoch = trainer.fit_loop.epoch_loop.total_batch_idx + 1, trainer.current_epoch
         batches = sorted({batch for batch, _ in guilty or losses})
         rows = [row for batch in batches for row in rows_of_batch(trainer, epoch, batch)]
@@ -85,6 +99,9 @@ class FiniteGuard(Callback):
                               {"step": step, "parameters": found})
 
     def _error(self, message: str, report: dict[str, Any]) -> NonFiniteError:
+        if self._stopped:  # a last checkpoint is refused: what stopped the training is told already
+            return NonFiniteError(message, report)
+        self._stopped = True
         if self.report is not None:
             self.report.parent.mkdir(parents=True, exist_ok=True)
             self.report.write_text(json.dumps(report, indent=1) + "\n")

@@ -12,6 +12,7 @@ Beside what Lightning keeps stand, under "resumable", the counters of that place
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from time import monotonic
@@ -81,10 +82,11 @@ class Resumable(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.signals.deferred = True
-        if self._place is not None:  # whatever went wrong in a validation, the training before it is not lost
+        if isinstance(exception, FloatingPointError):  # of FiniteGuard, before the update
+            with suppress(FloatingPointError):  # which refuses what is spoilt all the same: the former checkpoint stays
+                self.save(trainer, self._place or self.place(trainer))
+        elif self._place is not None:  # whatever went wrong in a validation, the training before it is not lost
             self.save(trainer, self._place)
-        elif isinstance(exception, FloatingPointError) and is_finite(pl_module):  # of FiniteGuard, before the update
-            self.save(trainer, self.place(trainer))
 
     def save(self, trainer: Trainer, place: dict[str, Any]) -> None:
         self._place = place
@@ -219,7 +221,3 @@ def size_of(pl_module: LightningModule) -> int:
     tensors: list[Tensor] = [*pl_module.parameters(), *pl_module.buffers()]
     trained = [parameter for parameter in pl_module.parameters() if parameter.requires_grad]
     return sum(tensor.nbytes for tensor in tensors) + 3 * sum(parameter.nbytes for parameter in trained)
-
-
-def is_finite(pl_module: LightningModule) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters())

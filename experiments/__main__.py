@@ -61,6 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
         remedy = "; make room there" if error.errno in FULL and "make room" not in error.strerror else ""
         print(f"practicum {verb}: {where}{error.strerror}{remedy}", file=sys.stderr)
         return 1 if error.errno in (*FULL, errno.EIO) else 2
+    except FloatingPointError as error:  # NaN or Inf in training
+        if os.environ.get("PRACTICUM_TRACEBACK"):
+            raise
+        print(f"practicum {verb}: {error}", file=sys.stderr)
+        return 1
     except Stopped as stop:
         print(f"practicum {verb}: {stop}", file=sys.stderr)
         return stop.exit_code

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoints import DurableCheckpointIO
+from callbacks.finite import FiniteGuard
 from callbacks.resumable import Resumable
 from callbacks.training_progress import TrainingProgress
 from experiments.mistakes import parse, said_by_constructors
@@ -56,8 +57,7 @@ class CommandLine(LightningCLI):
         if self.stage == "fit":
             settings = self.config_init.checkpoints
             self.resumable = Resumable(self.folder / "checkpoints", settings.every_minutes, settings.keep)
-            own = [TrainingProgress(self.experiment, self.quiet), self.resumable]
-            own = [TrainingProgress(self.experiment, self.quiet), self.resumable]
+            own = [TrainingProgress(self.experiment, self.quiet), FiniteGuard(self.folder / "non_finite.json"), self.resumable]
             self.config_init.trainer.callbacks = [*(self.config_init.trainer.callbacks or []), *own]
         trainer = super().instantiate_trainer(logger=False, default_root_dir=self.folder, enable_checkpointing=False,
                                               enable_model_summary=False, enable_progress_bar=False, plugins=[DurableCheckpointIO()],

@@ -23,7 +23,7 @@ from experiments.command_line import CommandLine, data_module, facts, parse_data
 from experiments.request import Request, samples_in, split_equals
 from experiments.runs import YAML_LOADER, find_run, flatten, is_run, load_runs, locked, new_run_folder, runs_root
 from experiments.sampling import draw_data_set
-from experiments.wandb_mode import settle_wandb_mode
+from experiments.wandb_mode import finish, settle_wandb_mode
 
 NOT_IDENTITY = ("batch_size", "num_workers", "flip")       # arguments that do not change which pictures a data set holds
 FREE = ("checkpoints", "trainer.accelerator", "trainer.devices", "data.num_workers")      # may change from one resume to the next
@@ -240,8 +240,7 @@ def run_stage(line: CommandLine, stage: str, checkpoint: Path | None = None) -> 
         record.finalize("failed")
         raise
     finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
+        finish()
 
 
 def main_fit(arguments: list[str]) -> int:
