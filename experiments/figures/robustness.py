@@ -95,9 +95,9 @@ def draw_chart(axes: np.ndarray, numbers: dict[str, Any], pictures: dict[str, Re
 def draw_line(ax: Axes, points: dict[str, np.ndarray], shifts: dict[str, Any], name: str) -> None:
     """Shifted over clean accuracy, both logit-scaled: classifiers, their line, y = x, and CLIP."""
     own = shifts[name]
-    ends = np.array([0.006, 0.994])
-    ax.plot(logit(ends), logit(ends), color=shared.HAIRLINE, linewidth=1.2, zorder=0)
-    ax.plot(logit(ends), own["offset"] + own["slope"] * logit(ends), color=CLASSIFIER, linewidth=1.8, zorder=1)
+    ends = logit(np.array([0.0, 1.0])) * 1.08
+    ax.plot(ends, ends, color=shared.HAIRLINE, linewidth=1.2, zorder=0)
+    ax.plot(ends, own["offset"] + own["slope"] * ends, color=CLASSIFIER, linewidth=1.8, zorder=1)
     ax.scatter(logit(points["clean"]), logit(points[name]), s=20, color=CLASSIFIER, edgecolors="white", linewidths=0.5, zorder=2)
     (ours, low, high), source = own["clip"], shifts["clean"]["clip"][0]
     x, y = logit(source), logit(ours)
@@ -108,9 +108,9 @@ def draw_line(ax: Axes, points: dict[str, np.ndarray], shifts: dict[str, Any], n
                  loc="left")
     ticks = logit(np.array(TICKS))
     labels = [f"{tick:.0%}" for tick in TICKS]
-    ax.set_xticks(ticks, labels)
+    ax.set_xticks(ticks[::2], labels[::2])
     ax.set_yticks(ticks, labels)
-    ax.set(xlim=logit(ends), ylim=logit(ends), aspect="equal")
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
     shared.quiet(ax)
     if ax.get_subplotspec().is_first_col():                               # type: ignore[union-attr]
         ax.set_ylabel("shifted accuracy")
