@@ -65,12 +65,17 @@ def open_or_decode(
     folder = cache_folder() / f"{title.replace(' ', '-')}-{size}px-{digest}"
     decoded = _open(folder)
     if decoded is None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{folder}.lock"):  # the system lets go of it when its holder dies
-            decoded = _open(folder)
-            if decoded is None:
-                _decode(dataset, column, size, channels, source_rows, title, missing, folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(f"{folder}.lock"):  # the system lets go of it when its holder dies
                 decoded = _open(folder)
+                if decoded is None:
+                    _decode(dataset, column, size, channels, source_rows, title, missing, folder)
+                    decoded = _open(folder)
+        except OSError as error:
+            if trouble := sources.disk_trouble(error, folder.parent, "PRACTICUM_CACHE"):
+                raise trouble from error
+            raise
     assert decoded is not None
     return decoded
 
@@ -96,12 +101,17 @@ def _open(folder: Path) -> Decoded | None:
     """The memory map of a whole folder, or None."""
     if not (folder / "meta.json").is_file():
         return None
-    meta = json.loads((folder / "meta.json").read_text())
-    shape = tuple(meta["shape"])
-    if (folder / "images.uint8").stat().st_size != np.prod(shape):
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        shape = tuple(meta["shape"])
+        rows = np.load(folder / "rows.npy")
+        whole = (folder / "images.uint8").stat().st_size == np.prod(shape)
+    except (ValueError, KeyError, EOFError, FileNotFoundError):  # a loss of power can leave names without what is in them
+        return None
+    if not whole:
         return None
     pixels = np.memmap(folder / "images.uint8", dtype=np.uint8, mode="r", shape=shape)
-    return Decoded(pixels, np.load(folder / "rows.npy"), meta["sha256"])
+    return Decoded(pixels, rows, meta["sha256"])
 
 
 def _decode(
@@ -115,15 +125,35 @@ def _decode(
     folder: Path,
 ) -> None:
     """Decode all rows into `folder`, which appears only when it is whole."""
+    part = folder.with_name(folder.name + ".part")  # a part that is there already was left by a killed process
+    shutil.rmtree(part, ignore_errors=True)
     needed = len(dataset) * channels * size * size
     free = shutil.disk_usage(folder.parent).free
     if needed > free:
         raise ValueError(
-            f"{title}: {needed / 1e9:.1f} GB of decoded pictures do not fit into {folder.parent}"
-            f" ({free / 1e9:.1f} GB free); set PRACTICUM_CACHE to a folder of a larger disk, or use a smaller"
+            f"{title}: {needed / 1e6:,.1f} MB of decoded pictures do not fit into {folder.parent}"
+            f" ({free / 1e6:,.1f} MB free); set PRACTICUM_CACHE to a folder of a larger disk, or use a smaller"
             " --data.image_size or --data.limit"
         )
+    try:
+        _decode_into(part, dataset, column, size, channels, source_rows, title, missing)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)  # a full disk needs the room
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
+
+def _decode_into(
+    part: Path,
+    dataset: "datasets.Dataset",
+    column: str,
+    size: int,
+    channels: int,
+    source_rows: np.ndarray,
+    title: str,
+    missing: Mapping[int, str],
+) -> None:
     def decode(row: dict[str, Any] | None) -> np.ndarray | images.Refused:
         try:
             return images.decode(_bytes_or_path(row), size, channels)
@@ -133,8 +163,6 @@ def _decode(
     def decode_group(group: list[dict[str, Any] | None]) -> list[np.ndarray | images.Refused]:
         return [decode(row) for row in group]
 
-    part = folder.with_name(folder.name + ".part")  # a part that is there already was left by a killed process
-    shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     digest = hashlib.sha256()
     rows: list[int] = []
@@ -158,18 +186,17 @@ def _decode(
                     pixels = result.tobytes()  # type: ignore[union-attr]
                     digest.update(pixels)
                     file.write(pixels)
+        file.flush()
+        os.fsync(file.fileno())
     if refused:
         listed = "; ".join(refused[:10]) + ("; ..." if len(refused) > 10 else "")
         message = f"{title}: {len(refused)} of {len(dataset)} rows refused: {listed}"
         if len(refused) > allowed or not rows:
-            shutil.rmtree(part)
             raise ValueError(f"{message} (more than {MAX_REFUSED:.0%}: mend or remove them)")
         print(f"warning: {message}", file=sys.stderr)
     np.save(part / "rows.npy", np.array(rows, dtype=np.int64))
     meta = {"shape": [len(rows), channels, size, size], "sha256": digest.hexdigest(), "refused": refused}
     (part / "meta.json").write_text(json.dumps(meta))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
 
 
 def _bytes_or_path(row: dict[str, Any] | None) -> bytes | str:

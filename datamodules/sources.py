@@ -4,6 +4,7 @@ Every mistake is a ValueError of one line with its remedy; a Hub that does not a
 """
 
 import difflib
+import errno
 import hashlib
 import logging
 import os
@@ -25,6 +26,8 @@ import numpy as np
 if TYPE_CHECKING:
     import datasets
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 HUB_TIMEOUT = 2.0  # seconds
 TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
@@ -96,6 +99,25 @@ def datasets_cache() -> Path:
     return Path(os.environ.get("HF_DATASETS_CACHE", os.path.join(home, "datasets"))).expanduser()
 
 
+def disk_trouble(error: BaseException | None, folder: Path, variable: str) -> OSError | None:
+    """An OSError, in one line, where a full disk or one that cannot be written, that of the cache `folder`, is behind an error; else
+    None. `variable` of the environment names another folder."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            remedy = f"make room there, or set {variable} to a folder of a larger disk"
+            return OSError(error.errno, f"{os.strerror(error.errno)}; {remedy}", str(error.filename or folder))
+        if isinstance(error, OSError) and error.errno in UNWRITABLE and str(error.filename or "").startswith(_beginning(folder)):
+            remedy = f"set {variable} to a folder that can be written"
+            return OSError(error.errno, f"{os.strerror(error.errno)}; {remedy}", str(error.filename))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _beginning(folder: Path) -> str:
+    """The part of a path that is there."""
+    return str(next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir()))
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """', did you mean ...?', or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)
@@ -120,6 +142,8 @@ def _load_folder(folder: Path, name: str | None) -> "dict[str, datasets.Dataset]
                 return dict(datasets.load_dataset(str(folder), name))
             return _load_pictures(folder)
     except Exception as error:  # damaged files raise whatever their reader raises
+        if trouble := disk_trouble(error, datasets_cache(), "HF_DATASETS_CACHE"):
+            raise trouble from error
         raise ValueError(f"path: {folder} cannot be read as one data set: {_line(error)}") from error
 
 
@@ -190,6 +214,8 @@ def _load_hub(path: str, name: str | None, revision: str | None) -> "dict[str, d
         with quiet():
             return dict(datasets.load_dataset(path, name, revision=revision))
     except Exception as error:  # network, cache and format errors of five libraries
+        if trouble := disk_trouble(error, datasets_cache(), "HF_HOME"):
+            raise trouble from error
         if offline:
             raise ValueError(f"{not_cached} ({_line(error)})") from error
         if isinstance(error, datasets.exceptions.DatasetNotFoundError):

@@ -111,5 +111,5 @@ def test_a_shortened_file_is_built_again(tmp_path: Path, own_cache: Path) -> Non
 
 def test_too_small_a_disk_is_said_before_it_is_full(tmp_path: Path) -> None:
     numbered(tmp_path, 100)
-    with pytest.raises(ValueError, match=r"GB of decoded pictures do not fit into .*set PRACTICUM_CACHE"):
+    with pytest.raises(ValueError, match=r"MB of decoded pictures do not fit into .*set PRACTICUM_CACHE"):
         ready(tmp_path, image_size=1_000_000)
