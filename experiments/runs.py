@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import netrc
 import os
 import re
 import secrets
@@ -15,19 +16,27 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
 import yaml
 
+from callbacks.allowlist import read_yaml
+
 MASK = "***"
-SECRET_VARIABLES = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 SHORTEST_SECRET = 6  # a variable set to "1" must not blot out every 1
-SECRET_KEY = re.compile(r"api[_-]?key|password|passwd|secret|(?<![a-z])token(?![a-z])")
+SECRET_KEY = re.compile(r"api[_-]?key|password|passwd|secret|credential|private[_-]?key|(?<![a-z])token(?![a-z])")
+SECRET_SHAPE = re.compile(  # what says of itself that it is a secret: tokens of the Hub, GitHub, OpenAI, AWS, Google, Slack, JWTs, keys
+    r"\bhf_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bsk-[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|\bAIza[\w-]{30,}|\bxox[abeprs]-[\w-]{10,}|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}|(?i:\bbearer\s+[\w.~+/=-]{8,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
+)
+PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-ASSIGNMENT = re.compile(r"(?P<key>[\w.-]+)(?P<sign>\s*=\s*)(?P<value>[^\s&'\"]+)")
+ASSIGNMENT = re.compile(r"(?P<key>[\w.-]+)(?P<sign>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s&'\",}\]]+)")
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses a resolved config 8 times faster
 
@@ -188,7 +197,7 @@ def locked(folder: Path, otherwise: str) -> Iterator[None]:
 def _load_run(folder: Path) -> Run:
     status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     config_file = folder / "config.yaml"
-    config = yaml.load(config_file.read_text(encoding="utf-8"), Loader=YAML_LOADER) if config_file.is_file() else {}
+    config = read_yaml(config_file, allowed_only=False) if config_file.is_file() else {}
     scalars: dict[str, list[tuple[int, float]]] = {}
     tables: dict[str, Table] = {}
     media: dict[str, Path] = {}
@@ -206,6 +215,7 @@ def _load_run(folder: Path) -> Run:
             for key, value in line.items():
                 if key not in ("step", "epoch", "time"):
                     scalars.setdefault(key, []).append((step, _number(value)))
+    media = {key: file for key, file in media.items() if file.resolve().is_relative_to(folder)}  # a page holds their bytes
     return Run(folder, config or {}, status, scalars, tables, media, about)
 
 
@@ -263,25 +273,36 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+@cache
 def is_secret_key(key: str) -> bool:
     """Whether a key names a secret: api_key, password, secret or token (not tokens, tokenizer or num_tokens)."""
     return SECRET_KEY.search(WORD_START.sub("_", key).lower()) is not None
 
 
 def scrub(value: Any) -> Any:
-    """A copy without secrets: what stands under a key that names one, or follows such a flag, and the values of
-    WANDB_API_KEY and HF_TOKEN wherever they occur in a string, become "***". Numbers under `token` stay (class_token: 1).
+    """A copy without secrets: what stands under a key that names one, or follows such a flag, what has the shape of a token,
+    and wherever they occur in a string the values of environment variables that name one (WANDB_API_KEY, HF_TOKEN, ...) and the
+    passwords of the netrc file, become "***". Numbers under `token` stay (class_token: 1).
     """
-    values = [os.environ.get(name, "") for name in SECRET_VARIABLES]
-    values = [secret for secret in values if len(secret) >= SHORTEST_SECRET]
-    return _scrub(value, sorted(values, key=len, reverse=True))
+    values = {secret for name, secret in os.environ.items() if is_secret_key(name)} | _netrc_passwords()
+    return _scrub(value, sorted((secret for secret in values if len(secret) >= SHORTEST_SECRET), key=len, reverse=True))
+
+
+@cache
+def _netrc_passwords() -> frozenset[str]:
+    try:
+        hosts = netrc.netrc(os.environ.get("NETRC") or Path("~/.netrc").expanduser()).hosts
+    except (OSError, netrc.NetrcParseError, RuntimeError):
+        return frozenset()
+    return frozenset(password for _, _, password in hosts.values() if password)
 
 
 def _scrub(value: Any, values: Sequence[str]) -> Any:
     if isinstance(value, str):
         for secret in values:
             value = value.replace(secret, MASK)
-        if "=" in value:
+        value = PASSWORD_IN_URL.sub(rf"\1{MASK}", SECRET_SHAPE.sub(MASK, value))
+        if "=" in value or ":" in value:
             value = ASSIGNMENT.sub(_mask_assignment, value)
         return value
     if isinstance(value, Mapping):

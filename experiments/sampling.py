@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image, PngImagePlugin
 
+from callbacks.allowlist import run_config
 from callbacks.extractors import load_run
 from callbacks.media import grid, to_uint8, trouble_with
 from callbacks.progress import track
@@ -162,7 +162,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def precision_of(folder: Path) -> str:
     """The precision that a run was trained at and its pictures were measured at."""
-    asked = yaml.safe_load((folder / "config.yaml").read_text())["trainer"].get("precision")
+    asked = run_config(folder)["trainer"].get("precision")
     return str(asked or ("bf16-mixed" if torch.cuda.is_available() else "32-true"))
 
 

@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -119,6 +120,8 @@ class Sweep:
         else:
             num_trials = run_cap
         name = str(content.get("name") or path.stem)
+        if not re.fullmatch(r"[\w][\w .-]{0,99}", name):
+            raise Mistake(f"{path}: name {name[:100]!r} is no name of a folder; give letters, digits, _, - and . alone")
         text = yaml.safe_dump(scrub(content), sort_keys=False, allow_unicode=True)
         return cls(name, method, parameters, metric.get("name"), goal == "minimize", num_trials, text)
 
@@ -302,6 +305,8 @@ def earlier_trials(folder: Path) -> dict[str, dict[str, Any]]:
     has stopped half-way."""
     found: dict[str, dict[str, Any]] = {}
     for kept in read_lines(folder / "trials.jsonl", "folder"):
+        if Path(kept["folder"]).name != kept["folder"]:
+            continue  # not of this sweep's folder
         status = folder / kept["folder"] / "status.json"
         state = json.loads(status.read_text()) if status.is_file() else {}
         if state.get("state") in ("finished", "running", "interrupted"):

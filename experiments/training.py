@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import Namespace
 
 from callbacks import checkpoints
+from callbacks.allowlist import flags as allowing
+from callbacks.allowlist import run_config
 from callbacks.stopping import Stopped
 from datamodules.sources import say_once
 from experiments.catalogue import Mistake, nearest
 from experiments.command_line import CommandLine, data_module, facts, parse_data
 from experiments.request import Request, samples_in, split_equals
-from experiments.runs import YAML_LOADER, find_run, flatten, is_run, load_runs, locked, new_run_folder, runs_root
+from experiments.runs import find_run, flatten, is_run, load_runs, locked, new_run_folder, runs_root
 from experiments.sampling import draw_data_set
 from experiments.wandb_mode import finish, settle_wandb_mode
 
@@ -57,8 +58,8 @@ def fit(arguments: list[str], *, out: Path | None = None, quiet: bool = False) -
     folder = out or request.out or new_run_folder(runs_root(), request.experiment)
     if is_run(folder):
         return resume(folder, quiet=quiet, wanted=check(request, known, needed))
-    line = command_line(folder, request.command_line(needed), experiment=request.experiment, command=["practicum", "fit", *arguments],
-                        facts=known, quiet=quiet)
+    line = command_line(folder, request.command_line(needed), experiment=request.experiment, facts=known, quiet=quiet,
+                        command=["practicum", "fit", *arguments, *allowing()])
     return train(line, mode)
 
 
@@ -71,7 +72,7 @@ def resume(folder: Path, flags: Sequence[str] = (), allowed: Sequence[str] = (),
     """
     calm_libraries()
     status = json.loads((folder / "status.json").read_text())
-    former = yaml.load((folder / "config.yaml").read_text(), Loader=YAML_LOADER)
+    former = run_config(folder)
     arguments = ["--config", str(folder / "config.yaml"), *flags]
     config = wanted or CommandLine(arguments, experiment=status["experiment"], folder=folder, parse_only=True).config_dump
     changes = refuse_changes(folder, former, config, allowed)
@@ -219,6 +220,7 @@ def evaluate(run: str, stage: str, flags: list[str]) -> Path:
     weights = checkpoints.load(checkpoint)["state_dict"]
     calm_libraries()
     status = json.loads((folder / "status.json").read_text())
+    run_config(folder)      # which says what is wrong with it
     line = CommandLine(["--config", str(folder / "config.yaml"), *split_equals(flags)], experiment=status["experiment"],
                        folder=folder, stage=stage, command=shlex.split(status.get("command", "")))
     line.model.load_state_dict(weights)

@@ -9,7 +9,7 @@ from callbacks import published
 from experiments.catalogue import Arguments, Mistake, entries, nearest
 from experiments.data_sheet import file_named, found_out
 from experiments.request import Request
-from experiments.runs import find_run, runs_root, write_atomically
+from experiments.runs import find_run, runs_root, scrub, write_atomically
 
 if TYPE_CHECKING:
     from callbacks.clips import Clip
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     print(text_table(rows, settings["clip"]))
     out = asked.out or runs_root() / "zeroshot" / clip.name
     out.mkdir(parents=True, exist_ok=True)
-    about = {"command": shlex.join(["practicum", "zeroshot", *arguments]), "templates": templates, **settings}
+    about = {"command": shlex.join(scrub(["practicum", "zeroshot", *arguments])), "templates": templates, **settings}
     write_atomically(out / "index.html", page(rows, about))
     plain = [{key: value for key, value in row.items() if key != "pictures"} for row in rows]
     write_atomically(out / "zeroshot.json", json.dumps({**about, "rows": plain}, indent=1))
