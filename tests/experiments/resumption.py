@@ -110,7 +110,7 @@ def final_state(run: Path) -> dict[str, str]:
     state = dict(leaves(checkpoint, "checkpoint"))
     for number, line in enumerate((run / "metrics.jsonl").read_text().splitlines()):
         logged = {key: value for key, value in json.loads(line).items() if key != "time"}
-        state[f"line {number}"] = json.dumps(logged)
+        state[f"line {number}"] = json.dumps(logged, sort_keys=True)
     for path in sorted((run / "media").glob("*")):
         state[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return state

@@ -22,9 +22,9 @@ def models() -> dict[str, str]:
     """One experiment for each kind of model, by its class; of those that learn from digits or scenes, which are always here."""
     found: dict[str, str] = {}
     for entry in entries("experiment"):
-        text = entry.path.read_text()
-        if "word_vectors" not in text and "samples:" not in text and "cifar10" not in entry.name:
-            found.setdefault(yaml.safe_load(text)["model"]["class_path"].rpartition(".")[2], entry.name)
+        content = yaml.safe_load(entry.path.read_text())
+        if content.get("data", "digits").startswith(("digits", "scenes")) or entry.name.endswith("mnist"):
+            found.setdefault(content["model"]["class_path"].rpartition(".")[2], entry.name)
     return found
 
 
