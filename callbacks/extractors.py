@@ -200,7 +200,7 @@ class OpenClip(Extractor):
         try:
             with offline(self.is_here):
                 return open_clip.create_model(self.known_name, pretrained=self.pretrained)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # damaged or hostile files, other shapes, no network: each has an error of its own
             message = f"open_clip's {self.model}, {self.pretrained}: {_first_line(error)}; give a file as `pretrained`"
             raise ValueError(message) from error
 
@@ -266,8 +266,7 @@ def load_run(run: Path) -> nn.Module:
     averaged ones, if any)."""
     from lightning.pytorch import LightningModule
 
-    path = run / "checkpoints" / "last.ckpt"
-    return _filled(built(run, "model", LightningModule), path, load(path)["state_dict"])
+    return _filled(built(run, "model", LightningModule), run / "checkpoints" / "last.ckpt")
 
 
 def built(run: Path, key: str, base: type) -> Any:
@@ -312,15 +311,15 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         return load_file(path)
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    loaded = load(path)
     return loaded.get("state_dict", loaded)
 
 
-def _filled(network: nn.Module, path: Path, weights: dict[str, Tensor] | None = None) -> nn.Module:
-    """The network with the weights of a file, or those read from it; all of them, or a one-line error."""
+def _filled(network: nn.Module, path: Path) -> nn.Module:
+    """The network with the weights of a file; all of them, or a one-line error."""
     try:
-        network.load_state_dict(_state_dict(path) if weights is None else weights)
-    except RuntimeError as error:
+        network.load_state_dict(_state_dict(path))
+    except (RuntimeError, TypeError, AttributeError) as error:  # other shapes, or what is no state dict at all
         message = f"the weights in {path} are not those of {type(network).__name__}: {_first_line(error)}"
         raise ValueError(message) from error
     return network

@@ -295,7 +295,7 @@ class WandbRecord(WandbLogger):
     def log_table(self, key: str, columns: Any = None, data: Any = None, dataframe: Any = None, step: int | None = None) -> None:
         import wandb
 
-        table = wandb.Table(columns=columns, data=scrub(data), dataframe=dataframe, allow_mixed_types=True)  # NaN, None
+        table = wandb.Table(columns=scrub(columns), data=scrub(data), dataframe=dataframe, allow_mixed_types=True)  # NaN, None
         self.log_metrics({key: table}, step)
 
     @rank_zero_only
