@@ -6,19 +6,25 @@ Every mistake is a ValueError of one line with its remedy; a Hub that does not a
 import difflib
 import errno
 import hashlib
+import http.client
 import logging
+import math
 import os
 import queue
+import re
 import ssl
 import sys
 import threading
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +34,9 @@ if TYPE_CHECKING:
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
-HUB_TIMEOUT = 2.0  # seconds
+HUB_TIMEOUT = 2.0  # seconds for an answer
+HUB_PATIENCE = 1.0  # seconds of waiting between trials
+NO_ANSWER, UNKNOWN_REVISION = "the Hub does not answer", "unknown revision"
 TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 SPLIT_FOLDERS = {
@@ -193,60 +201,160 @@ def _pictures(root: Path) -> list[tuple[Path, str | None]]:
 
 
 def _load_hub(path: str, name: str | None, revision: str | None) -> "dict[str, datasets.Dataset]":
-    """Load from the Hub, or from the `datasets` cache where the Hub does not answer: no retries against a dead line."""
+    """Load from the Hub, or from the `datasets` cache where the Hub fails: no retries against a dead line."""
     known = [*BUILT_IN, *(f"{Path(path).parent}/{folder}" for folder in _folders(Path(path).parent))]
     forbidden = any(os.environ.get(name, "0").upper() in TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
-    offline = forbidden or not _hub_answers()
+    problem = "HF_HUB_OFFLINE is set" if forbidden else _trouble_with_hub(path, revision)
+    if problem is None:
+        try:
+            return _load_named(path, name, revision, offline=False)
+        except Exception as error:  # network, cache and format errors of five libraries
+            import datasets
+
+            if isinstance(error, datasets.exceptions.DatasetNotFoundError):
+                raise ValueError(
+                    f"path: no folder and no public data set of the Hub is named {path!r}{nearest(path, known)}"
+                    " (for a private one: hf auth login)"
+                ) from error
+            if not _is_of_network(error):
+                raise ValueError(f"path: {path!r} cannot be loaded from the Hub: {_line(error)}") from error
+            problem = f"its download failed ({_line(error)})"
     not_cached = (
-        f"path: {path!r} is not in the cache and {'HF_HUB_OFFLINE is set' if forbidden else 'the Hub does not answer'}"
-        f"{nearest(path, known)}; connect, or give a folder with --data.path, a mirror with PRACTICUM_DATA, or the"
-        " built-in --data digits"
+        f"path: {path!r} is not in the cache and {problem}{nearest(path, known)}; connect, or give a folder with"
+        " --data.path, a mirror with PRACTICUM_DATA, or the built-in --data digits"
     )
-    cached = (folder.lower() for folder in _folders(datasets_cache()))
-    if offline and path.split("/")[0].lower() not in (folder.split("___")[0] for folder in cached):
+    commits = _cached_commits(path)
+    if not commits:
         raise ValueError(not_cached)  # without the two seconds of the import
+    if revision is not None and _commit(path, revision) != commits[-1]:  # `datasets` would take the newest without a word
+        raise ValueError(
+            f"revision: {revision!r} of {path!r} is not the one in the cache ({commits[-1]}) and {problem}; connect, or"
+            " leave --data.revision out"
+        )
+    if not forbidden:
+        say_once(f"{path}: read from the cache, as {problem}")
+    try:
+        return _load_named(path, name, revision, offline=True)
+    except Exception as error:
+        raise ValueError(f"{not_cached} ({_line(error)})") from error
+
+
+def _load_named(path: str, name: str | None, revision: str | None, offline: bool) -> "dict[str, datasets.Dataset]":
+    """`load_dataset` that does not ask the Hub if it is `offline`, and has little patience with it otherwise."""
     import datasets
     from huggingface_hub import constants
 
-    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE, constants.HF_HUB_ETAG_TIMEOUT
     try:
         datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = offline
-        with quiet():
+        constants.HF_HUB_ETAG_TIMEOUT = min(constants.HF_HUB_ETAG_TIMEOUT, math.ceil(HUB_TIMEOUT))
+        with quiet(), _little_patience():
             return dict(datasets.load_dataset(path, name, revision=revision))
-    except Exception as error:  # network, cache and format errors of five libraries
-        if trouble := disk_trouble(error, datasets_cache(), "HF_HOME"):
-            raise trouble from error
-        if offline:
-            raise ValueError(f"{not_cached} ({_line(error)})") from error
-        if isinstance(error, datasets.exceptions.DatasetNotFoundError):
-            raise ValueError(
-                f"path: no folder and no public data set of the Hub is named {path!r}{nearest(path, known)}"
-                " (for a private one: hf auth login)"
-            ) from error
-        raise ValueError(f"path: {path!r} cannot be loaded from the Hub: {_line(error)}") from error
     finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE, constants.HF_HUB_ETAG_TIMEOUT = before
 
 
-def _hub_answers() -> bool:
-    """Whether the Hub gives a sign of life in time; asked in a thread, because looking up a name has no time limit."""
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    answers: queue.Queue[bool] = queue.Queue()
+class _Impatient(ModuleType):
+    """The module `time`, but that its sleeps are at most `HUB_PATIENCE` seconds together, unless all went well between them."""
 
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_TIMEOUT).close()
-            answers.put(True)
-        except urllib.error.HTTPError:
-            answers.put(True)  # a refusal is an answer
-        except OSError as error:  # certificates are the library's business
-            answers.put(isinstance(getattr(error, "reason", None), ssl.SSLError))
+    def __init__(self) -> None:
+        super().__init__("time")
+        self.left, self.slept_at = HUB_PATIENCE, time.monotonic()
 
-    threading.Thread(target=ask, daemon=True).start()
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        if time.monotonic() - self.slept_at > 10:
+            self.left = HUB_PATIENCE
+        if seconds > self.left:
+            raise ConnectionError("the Hub fails again and again")
+        self.left -= seconds
+        time.sleep(seconds)
+        self.slept_at = time.monotonic()
+
+
+@contextmanager
+def _little_patience() -> Iterator[None]:
+    """The library of the Hub tries again six times, 23 seconds long, at each of its questions; here it gives up sooner."""
+    import huggingface_hub.file_download
+    import huggingface_hub.utils._http
+
+    modules = [module for module in (huggingface_hub.file_download, huggingface_hub.utils._http) if hasattr(module, "time")]
+    impatient = _Impatient()
     try:
-        return answers.get(timeout=HUB_TIMEOUT)
-    except queue.Empty:
-        return False
+        for module in modules:
+            module.time = impatient
+        yield
+    finally:
+        for module in modules:
+            module.time = time
+
+
+def _cached_commits(path: str) -> list[str]:
+    """Which commits of a data set the cache of `datasets` holds, the newest last."""
+    owner, _, last = path.rpartition("/")
+    snake = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", last)).lower()
+    root = datasets_cache() / "___".join([*([owner] if owner else []), snake])
+    return [folder.name for folder in sorted(root.glob("*/*/*"), key=lambda folder: folder.stat().st_mtime) if folder.is_dir()]
+
+
+def _commit(path: str, revision: str) -> str:
+    """What a branch or tag was when it was last downloaded; a commit is itself."""
+    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
+    hub = Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub"))).expanduser()
+    reference = hub / f"datasets--{path.replace('/', '--')}" / "refs" / revision
+    return reference.read_text().strip() if reference.is_file() else revision
+
+
+def _is_of_network(error: BaseException | None) -> bool:
+    """Whether a connection has failed somewhere below an error; all libraries of the network name theirs so."""
+    while error is not None:
+        names = [kind.__name__ for kind in type(error).__mro__]
+        if any(name.endswith(("ConnectionError", "HTTPError", "TransportError", "Timeout", "TimeoutException")) for name in names):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _trouble_with_hub(path: str, revision: str | None) -> str | None:
+    """Why the Hub cannot be used, None if it can; both of its doors are asked, in threads: looking up a name has no time limit.
+
+    Raises ValueError where the Hub knows the data set, but not the revision.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    quoted = urllib.parse.quote(revision or "main", safe="")
+    name = urllib.parse.quote(path)
+    questions = (f"api/datasets/{name}/revision/{quoted}", f"datasets/{name}/resolve/{quoted}/README.md")
+    answers: queue.Queue[str | None] = queue.Queue()
+
+    def ask(question: str) -> None:
+        try:
+            request = urllib.request.Request(f"{endpoint}/{question}", method="HEAD")
+            urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
+            answers.put(None)
+        except urllib.error.HTTPError as error:  # a refusal is an answer, and the library's business; a failure is not
+            failed = error.code >= 500 or error.code == 429
+            unknown = error.headers.get("X-Error-Code") == "RevisionNotFound"
+            answers.put(f"the Hub answers with error {error.code}" if failed else UNKNOWN_REVISION if unknown else None)
+        except (OSError, ValueError, http.client.HTTPException) as error:  # certificates are the library's business
+            answers.put(None if isinstance(getattr(error, "reason", None), ssl.SSLError) else NO_ANSWER)
+
+    for question in questions:
+        threading.Thread(target=ask, args=(question,), daemon=True).start()
+    deadline = time.monotonic() + HUB_TIMEOUT
+    troubles: list[str] = []
+    for _ in questions:
+        try:
+            troubles += [answer] if (answer := answers.get(timeout=max(0.0, deadline - time.monotonic()))) else []
+        except queue.Empty:
+            troubles.append(NO_ANSWER)
+    if UNKNOWN_REVISION in troubles:
+        raise ValueError(
+            f"revision: {path!r} has no branch, tag or commit {revision!r} on the Hub; leave --data.revision out, or name"
+            " one that it has"
+        )
+    return troubles[0] if troubles else None
 
 
 def _digits() -> "dict[str, datasets.Dataset]":

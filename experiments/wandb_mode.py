@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT = 2.0  # seconds in which the host must answer
-PATIENCE = {"init_timeout": 8.0, "finish_timeout": 15.0}  # seconds for W&B's beginning of a run, and for its last uploads
+PATIENCE: dict[str, Any] = {"init_timeout": 8.0, "finish_timeout": 15.0}  # seconds for W&B's beginning of a run, and for its last uploads
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 LATER = "`wandb sync` sends the run folder's wandb/ later"
 
