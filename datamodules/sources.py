@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -111,9 +111,10 @@ def disk_trouble(error: BaseException | None, folder: Path, variable: str) -> OS
     """An OSError, in one line, where a full disk or one that cannot be written, that of the cache `folder`, is behind an error; else
     None. `variable` of the environment names another folder."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and (error.errno in FULL or str(error).startswith("Not enough disk space")):  # `datasets`' own words
             remedy = f"make room there, or set {variable} to a folder of a larger disk"
-            return OSError(error.errno, f"{os.strerror(error.errno)}; {remedy}", str(error.filename or folder))
+            code = error.errno or errno.ENOSPC
+            return OSError(code, f"{os.strerror(code)}; {remedy}", str(error.filename or folder))
         if isinstance(error, OSError) and error.errno in UNWRITABLE and str(error.filename or "").startswith(_beginning(folder)):
             remedy = f"set {variable} to a folder that can be written"
             return OSError(error.errno, f"{os.strerror(error.errno)}; {remedy}", str(error.filename))
@@ -280,7 +281,7 @@ def _little_patience() -> Iterator[None]:
     import huggingface_hub.file_download
     import huggingface_hub.utils._http
 
-    modules = [module for module in (huggingface_hub.file_download, huggingface_hub.utils._http) if hasattr(module, "time")]
+    modules: list[Any] = [huggingface_hub.file_download, huggingface_hub.utils._http]
     impatient = _Impatient()
     try:
         for module in modules:

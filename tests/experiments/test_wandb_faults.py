@@ -14,7 +14,7 @@ import torch
 from experiments.wandb_mode import PATIENCE, finish, settle_wandb_mode
 from tests.experiments.wandb_host import FAULTS, KEY, STAGES, Host
 
-ROWS, EVERY = 12, 20  # values logged, and steps between two, as in configs/defaults.yaml
+ROWS, EVERY = 16, 20  # values logged, and steps between two, as in configs/defaults.yaml
 
 
 def train(folder: str, milliseconds: float) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_a_run_outlives_its_host(fault, since, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_at_every_stage(fault, since, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {"OMP_NUM_THREADS": "1"}
-    program = f"import json; from tests.experiments.test_wandb_faults import train; print(json.dumps(train({str(tmp_path / 'run')!r}, 20)))"
+    program = f"import json; from tests.experiments.test_wandb_faults import train; print(json.dumps(train({str(tmp_path / 'run')!r}, 10)))"
     with Host(fault, since) as host:
         environment |= {"WANDB_BASE_URL": host.url, "WANDB_API_KEY": KEY, "WANDB_CONFIG_DIR": str(tmp_path)}
         process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=200,
