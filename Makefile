@@ -5,7 +5,7 @@ STAMP := .venv/set-up
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test soak lint bench constraints clean
+.PHONY: setup demo test soak mutants lint bench constraints clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,9 @@ test: setup
 
 soak: setup
 	WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak -s --timeout 7200
+
+mutants: setup
+	WANDB_MODE=offline $(BIN)/python -m tests.mutants
 
 lint: setup
 	$(BIN)/ruff check .

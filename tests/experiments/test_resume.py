@@ -1,6 +1,11 @@
 """`practicum resume`: a run that was cut off anywhere ends as the unbroken one."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -103,3 +108,85 @@ def test_every_signal_in_every_phase(unbroken, tmp_path, monkeypatch, capsys):
             stopped_by(phase, name, unbroken, tmp_path, monkeypatch, capsys)
     with capsys.disabled():
         print(f"\n{len(PHASES) * len(SIGNALS)} signals in {len(PHASES)} phases: all ended as the unbroken run")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of a classifier, with all its checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        return fit("classifier", tmp_path_factory.mktemp("finished"), *EACH_STEP)
+
+
+def test_what_has_changed_is_named(finished, tmp_path, capsys):
+    broken = cut_off(finished, tmp_path / "run", 6)
+    assert main(["resume", str(broken), "--model.optimizer.lr", "0.5"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "model.optimizer.lr is 0.002 there and 0.5 here" in line and "--allow-change model.optimizer.lr" in line
+    assert main(["resume", str(broken), "--allow-change", "model.optimiser"]) == 2
+    assert "nearest: model.optimizer" in capsys.readouterr().err
+    assert main(["resume", str(broken), "--model.optimizer.lr", "0.5", "--allow-change", "model.optimizer"]) == 0
+    status = json.loads((broken / "status.json").read_text())
+    assert status["changes"] == ["model.optimizer.lr: 0.002 -> 0.5"] and status["resumed"][0]["step"] == 5
+
+
+def test_other_data_are_refused(finished, tmp_path, capsys):
+    broken = cut_off(finished, tmp_path / "run", 6)
+    status = json.loads((broken / "status.json").read_text())
+    (broken / "status.json").write_text(json.dumps(status | {"data_fingerprint": "0123456789abcdef"}))
+    assert main(["resume", str(broken)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "0123456789abcdef" in line and "--allow-change data" in line
+    assert main(["resume", str(broken), "--allow-change", "data"]) == 0
+
+
+def test_a_finished_run_is_made_longer(finished, tmp_path, capsys):
+    """16 steps and 9 more are 25 steps: the validation at 16, which the shorter run had at its end, apart."""
+    longer = cut_off(finished, tmp_path / "run", 16)
+    (longer / "status.json").write_text((finished / "status.json").read_text())
+    assert main(["resume", str(longer)]) == 2
+    assert "--trainer.max_steps N --allow-change trainer.max_steps" in capsys.readouterr().err
+    assert main(["resume", str(longer), "--trainer.max_steps", "25", "--allow-change", "trainer.max_steps"]) == 0
+    at_once = fit("classifier", tmp_path / "at_once", "--trainer.max_steps", "25")
+    ours, theirs = final_state(longer), final_state(at_once)
+    weights = [key for key in theirs if key.startswith(("checkpoint.state_dict", "checkpoint.optimizer", "checkpoint.resumable.random"))]
+    assert len(weights) > 10 and [key for key in weights if ours[key] != theirs[key]] == []
+
+
+def test_two_processes_do_not_train_one_run(finished, tmp_path, capsys):
+    broken = cut_off(finished, tmp_path / "run", 6)
+    hold = "import sys, pathlib, experiments.runs as r\nwith r.locked(pathlib.Path(sys.argv[1]), ''): print('held', flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", hold, str(broken)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    assert main(["resume", str(broken)]) == 2
+    assert "another process is training it" in capsys.readouterr().err
+    other.kill()
+    other.wait()
+    assert main(["resume", str(broken)]) == 0
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(finished, tmp_path, capsys):
+    broken = cut_off(finished, tmp_path / "run", 6)
+    newest = broken / "checkpoints" / "step-00000006.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    assert main(["resume", str(broken), *SELDOM]) == 0
+    said = capsys.readouterr().err
+    assert "step-00000006.ckpt" in said and "goes on from step-00000005.ckpt" in said
+    assert differences(final_state(finished), final_state(broken)) == []
+
+
+def test_a_process_of_its_own_stops_within_ten_seconds(tmp_path):
+    """From the shell, with W&B offline, in the middle of training: saved, closed, 143; then on to the same end."""
+    command = [sys.executable, "-m", "experiments"]
+    run = tmp_path / "run"
+    process = subprocess.Popen([*command, "fit", *arguments("classifier", tmp_path, "--trainer.max_steps", "2000"), "--out", str(run)],
+                               stderr=subprocess.PIPE, text=True, env={**os.environ, "WANDB_MODE": "offline"})
+    while not (run / "metrics.jsonl").is_file() or (run / "metrics.jsonl").stat().st_size < 2000:
+        assert process.poll() is None
+        time.sleep(0.05)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=30)[1].strip().splitlines()
+    assert process.returncode == 143 and time.monotonic() - began < 10
+    assert f"practicum resume {run}" in said[-1]
+    assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
