@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from datamodules import inside
+
 if TYPE_CHECKING:
     import datasets
 
@@ -81,7 +83,7 @@ def load(
         return BUILT_IN[path](image_size)
     folder = Path(path).expanduser()
     if folder.is_dir():
-        return _load_folder(folder, name)
+        return inside.checked(_load_folder(folder, name), folder)
     if folder.is_file():
         raise ValueError(f"path: {path} is a file; give the folder that holds it")
     if path.startswith(("/", ".", "~")) or path.count("/") > 1 or "\\" in path or not folder.name:
@@ -97,8 +99,8 @@ def load(
             raise ValueError(f"PRACTICUM_DATA: no such folder {mirror!r}; name one that holds data sets, or unset it")
         if mirrored.is_dir():
             say_once(f"{path}: read from {mirrored} (PRACTICUM_DATA), not from the Hub")
-            return _load_folder(mirrored, name)
-    return _load_hub(path, name, revision)
+            return inside.checked(_load_folder(mirrored, name), mirrored)
+    return inside.checked(_load_hub(path, name, revision), datasets_cache(), datasets_cache().parent)
 
 
 def datasets_cache() -> Path:
