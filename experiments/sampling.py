@@ -25,7 +25,7 @@ from callbacks.progress import track
 from callbacks.protocols import Samples
 from datamodules.sources import quiet
 from experiments.catalogue import Arguments, Mistake, nearest
-from experiments.runs import find_run, new_id
+from experiments.runs import find_run, new_id, write_atomically
 from lightning_modules.diffusion.samplers import Sampler
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -86,7 +86,9 @@ def main(arguments: list[str]) -> int:
     written = PngImagePlugin.PngInfo()
     written.add_text("parameters", json.dumps(parameters))
     columns = len(status.get("classes", [])) if asked.label is None and asked.num % max(1, len(status.get("classes", []))) == 0 else 0
-    Image.fromarray(grid(images, columns or math.ceil(math.sqrt(asked.num)))).save(out, pnginfo=written)
+    picture = io.BytesIO()
+    Image.fromarray(grid(images, columns or math.ceil(math.sqrt(asked.num)))).save(picture, "PNG", pnginfo=written)
+    write_atomically(out, picture.getvalue())
     print(out)
     return 0
 
