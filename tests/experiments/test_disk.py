@@ -150,14 +150,13 @@ def pictures(num: int, size: int = 32) -> Dataset:
     return Dataset.from_dict({"image": [Picture.fromarray(one) for one in noise], "label": [0, 1] * (num // 2)}, features=features)
 
 
-def decode(rows: Dataset, title: str = "mine train") -> decoded.Decoded:
-    rows = rows.cast_column("image", Image(decode=False))
-    return decoded.open_or_decode(rows, "image", size=32, channels=3, source_rows=np.arange(len(rows)), title=title)
+def decode(rows: Dataset) -> decoded.Decoded:
+    return decoded.open_or_decode(rows, "image", size=32, channels=3, source_rows=np.arange(len(rows)), title="mine train")
 
 
 def decoding_fills_the_disk(disk: Path, name: str, free: int) -> None:
     """The cache of decoded pictures on a disk that is full by the time that a file of it is written."""
-    rows = pictures(600)
+    rows = pictures(600).cast_column("image", Image(decode=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRACTICUM_CACHE", str(disk / "cache"))
         full_at(patch, disk, *{"images": (decoded, "_decode_into"), "rows": (np, "save"), "meta": (decoded.json, "dumps")}[name], 1, free)
