@@ -60,6 +60,9 @@ class EveryOther(FiniteGuard):
             work(trainer, *arguments)
             self.seconds[step] += time.process_time() - begin
 
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.timed(super().on_train_batch_start, *arguments)
+
     def on_before_backward(self, *arguments: Any) -> None:
         self.timed(super().on_before_backward, *arguments)
 
