@@ -63,8 +63,9 @@ class CommandLine(LightningCLI):
                                               enable_model_summary=False, enable_progress_bar=False, plugins=[DurableCheckpointIO()],
                                               **kwargs)
         record = RunRecord(self.folder, experiment=self.experiment, command=self.command,
-                           seed=self.config_dump.get("seed_everything"))
-        record.log_config(self.config_dump)
+                           seed=self.config_dump.get("seed_everything"), training=self.stage == "fit")
+        if self.stage == "fit":      # what a look at a run is asked with is not what the run was trained with
+            record.log_config(self.config_dump)
         record.update(title=self.datamodule.title, classes=getattr(self.datamodule, "class_names", []), device=describe_device(),
                       parameters=sum(parameter.numel() for parameter in self.model.parameters()))
         loggers: list[Any] = [record]

@@ -38,11 +38,15 @@ class RunRecord(Logger):
     """Writes a run folder: config.yaml, metrics.jsonl (one JSON object a line, at once), media/ and status.json.
 
     Without secrets (`runs.scrub`), on rank zero only. A folder that already holds a run is continued: its start, its step
-    and its clock stay. A finished run stays finished, whatever becomes of a later validation.
+    and its clock stay. A finished run stays finished, whatever becomes of a later validation: one that is not `training` adds its
+    values at the step at which the run stands, and leaves its state as it is.
     """
 
-    def __init__(self, folder: str | Path, *, experiment: str, command: Sequence[str] = (), seed: int | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, *, experiment: str, command: Sequence[str] = (), seed: int | None = None, training: bool = True
+    ) -> None:
         super().__init__()
+        self.training = training
         self.folder = Path(folder)
         self._file: TextIO | None = None
         self._declared: dict[str, Any] | None = None  # of metrics.jsonl, once it is asked for
@@ -61,7 +65,8 @@ class RunRecord(Logger):
         status_file = self.folder / "status.json"
         if status_file.is_file():
             earlier = json.loads(status_file.read_text(encoding="utf-8"))
-            self._status |= {key: earlier[key] for key in ("started", "seconds", "step", "epoch", "resumed") if key in earlier}
+            kept = ("started", "seconds", "step", "epoch", "resumed", "changes", "data_fingerprint")
+            self._status |= {key: earlier[key] for key in (kept if training else earlier) if key in earlier}
             if earlier.get("state") == "finished":
                 self._status["state"] = "finished"
         self._status |= {"host": socket.gethostname(), "pid": os.getpid(), "versions": _versions()}
@@ -117,7 +122,7 @@ class RunRecord(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Appends one line of scalars; NaN and infinities are written as the strings that `load_runs` reads back."""
         values = {key: _json_number(float(value)) for key, value in metrics.items() if key != "epoch"}
-        if "epoch" in metrics:
+        if "epoch" in metrics and self.training:
             self._status["epoch"] = int(metrics["epoch"])
         if values:
             self._append(step, values)
@@ -201,7 +206,9 @@ class RunRecord(Logger):
         interruption = [str(cause) for cause in _chain(error) if isinstance(cause, Stopped)] or [
             name for name in causes if name in ("KeyboardInterrupt", "SIGTERMException")
         ]
-        if status in ("success", "finished"):
+        if not self.training:
+            pass
+        elif status in ("success", "finished"):
             self._status |= {"state": "finished", "reason": None}
         elif self._status["state"] == "finished":
             pass
@@ -210,7 +217,8 @@ class RunRecord(Logger):
         else:
             lines = str(error or "").strip().splitlines() or [""]
             self._status |= {"state": "failed", "reason": f"{type(error).__name__}: {lines[0]}" if error else None}
-        self._status["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
+        if self.training:
+            self._status["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
         file, self._file = self._file, None
         try:
             if file is not None:
@@ -225,7 +233,8 @@ class RunRecord(Logger):
 
     def _append(self, step: int | None, values: Mapping[str, Any]) -> None:
         seconds = time.monotonic() - self._clock_zero
-        self._status["step"] = self._status["step"] if step is None else int(step)
+        if self.training and step is not None:
+            self._status["step"] = int(step)
         if self._file is None:
             self._write_status()
             path = self.folder / "metrics.jsonl"

@@ -77,7 +77,7 @@ def resume(folder: Path, flags: Sequence[str] = (), allowed: Sequence[str] = (),
     config = wanted or CommandLine(arguments, experiment=status["experiment"], folder=folder, parse_only=True).config_dump
     changes = refuse_changes(folder, former, config, allowed)
     if status["state"] == "finished" and not changes:
-        raise Mistake(f"run {folder} is finished, after {status['step']} steps; make it longer with `practicum resume {folder}"
+        raise Mistake(f"run {folder} is finished, after {status['step'] + 1} steps; make it longer with `practicum resume {folder}"
                       " --trainer.max_steps N --allow-change trainer.max_steps`, or choose another folder")
     refuse_other_data(folder, status, config, allowed)
     mode = settle_wandb_mode()[1]
@@ -223,7 +223,10 @@ def evaluate(run: str, stage: str, flags: list[str]) -> Path:
     run_config(folder)      # which says what is wrong with it
     line = CommandLine(["--config", str(folder / "config.yaml"), *split_equals(flags)], experiment=status["experiment"],
                        folder=folder, stage=stage, command=shlex.split(status.get("command", "")))
-    line.model.load_state_dict(weights)
+    try:
+        line.model.load_state_dict(weights)
+    except RuntimeError:
+        raise Mistake(f"run {folder}: its config.yaml and flags describe another model than the one in {checkpoint.name}") from None
     run_stage(line, stage)
     return folder
 

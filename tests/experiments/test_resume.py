@@ -190,3 +190,16 @@ def test_a_process_of_its_own_stops_within_ten_seconds(tmp_path):
     assert process.returncode == 143 and time.monotonic() - began < 10
     assert f"practicum resume {run}" in said[-1]
     assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
+
+
+def test_a_look_at_an_unfinished_run_leaves_it_as_it_is(finished, tmp_path):
+    broken = cut_off(finished, tmp_path / "run", 6)
+    before = json.loads((broken / "status.json").read_text())
+    config = (broken / "config.yaml").read_text()
+    assert main(["validate", str(broken), "--data.batch_size", "4"]) == 0
+    after = json.loads((broken / "status.json").read_text())
+    assert [key for key in before if before[key] != after[key] and key not in ("seconds", "host", "pid", "command")] == []
+    assert json.loads((broken / "metrics.jsonl").read_text().splitlines()[-1])["step"] == before["step"]
+    assert (broken / "config.yaml").read_text() == config
+    assert main(["resume", str(broken), *SELDOM]) == 0
+    assert differences(final_state(finished), final_state(broken)) == []
