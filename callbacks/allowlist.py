@@ -39,6 +39,7 @@ MACHINERY = (
 HARMLESS = {"trust_remote_code": False, "weights_only": True, "load_weights_only": True}
 
 MOST_BYTES, MOST_PARTS, DEEPEST = 1_000_000, 100_000, 100  # of a YAML
+NESTING = re.compile(r"[\[{]|[-?]\s|\n {100}")  # what begins a collection
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses 8 times faster
 
 _ever_added: set[str] = set()
@@ -126,6 +127,8 @@ def check_class_path(class_path: str, where: str) -> None:
     parts = class_path.split(".")
     if len(parts) == 1 and class_path.isidentifier():
         return  # found among the classes that are imported; jsonargparse asks about the path that it finds
+    if not all(part.isidentifier() for part in parts):
+        raise NotAllowed(f"{place}{class_path[:100]!r} is no path to a class, such as torch.nn.Identity")
     if any(part[:1].isupper() for part in parts[:-1]):
         raise NotAllowed(f"{place}{class_path!r} names a part of a class; name the class itself")
     if used := [part for part in parts[1:] if part in MACHINERY]:
@@ -179,6 +182,8 @@ def read_yaml(path: Path, allowed_only: bool = True) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not YAML: {error}") from None
     try:
+        if len(NESTING.findall(text)) > DEEPEST:
+            _check_depth(text)
         content = yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         # Also a date of the 45th, a number of 5,000 digits.
@@ -193,6 +198,15 @@ def read_yaml(path: Path, allowed_only: bool = True) -> dict[str, Any]:
     if allowed_only:
         check(content, str(path))
     return content
+
+
+def _check_depth(text: str) -> None:
+    """ValueError for a YAML that is nested too deep, on which libyaml's loader would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST}; no config is")
 
 
 def run_config(run: Path) -> dict[str, Any]:
