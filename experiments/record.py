@@ -27,7 +27,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from callbacks.stopping import Stopped
-from experiments.runs import YAML_LOADER, naming, point_latest, read_lines, scrub, write_atomically
+from experiments.runs import YAML_LOADER, naming, point_latest, read_lines, scrub, sweep_up, write_atomically
 from experiments.wandb_mode import PATIENCE, online_or_offline
 
 STATUS_EVERY = 10.0  # seconds between two rewritings of status.json while values come in
@@ -183,6 +183,7 @@ class RunRecord(Logger):
         if self._file is not None:
             self._file.close()
             self._file = None
+        sweep_up(self.folder)
         path = self.folder / "metrics.jsonl"
         if cut and path.is_file() and path.stat().st_size > position["bytes"]:
             with open(path, "r+b") as file, open(self.folder / "cut.jsonl", "ab") as rest:

@@ -37,6 +37,7 @@ SECRET_SHAPE = re.compile(  # what says of itself that it is a secret: tokens of
 PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 ASSIGNMENT = re.compile(r"(?P<key>[\w.-]+)(?P<sign>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s&'\",}\]]+)")
+BESIDE = re.compile(r"\..+-\d+-[0-9a-f]{4}")  # what `write_atomically` calls a file until it is whole
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses a resolved config 8 times faster
 
@@ -274,6 +275,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @cache
+def sweep_up(folder: Path) -> None:
+    """Removes what killed processes have left half-written in a run folder that this process holds."""
+    for path in [*folder.glob(".*"), *folder.glob("media/.*")]:
+        if BESIDE.fullmatch(path.name):
+            path.unlink()
+
+
 def is_secret_key(key: str) -> bool:
     """Whether a key names a secret: api_key, password, secret or token (not tokens, tokenizer or num_tokens)."""
     return SECRET_KEY.search(WORD_START.sub("_", key).lower()) is not None

@@ -169,9 +169,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(finished, tmp_pat
     broken = cut_off(finished, tmp_path / "run", 6)
     newest = broken / "checkpoints" / "step-00000006.ckpt"
     newest.write_bytes(newest.read_bytes()[:-1000])
+    half_written = broken / ".status.json-12345-0f3a"
+    half_written.write_text("{")
     assert main(["resume", str(broken), *SELDOM]) == 0
     said = capsys.readouterr().err
     assert "step-00000006.ckpt" in said and "goes on from step-00000005.ckpt" in said
+    assert not half_written.exists()
     assert differences(final_state(finished), final_state(broken)) == []
 
 
