@@ -224,10 +224,7 @@ def evaluate(run: str, stage: str, flags: list[str]) -> Path:
     line = CommandLine(["--config", str(folder / "config.yaml"), *split_equals(flags)], experiment=status["experiment"],
                        folder=folder, stage=stage, command=shlex.split(status.get("command", "")))
     try:
-        try:
         line.model.load_state_dict(weights)
-    except RuntimeError:
-        raise Mistake(f"run {folder}: its config.yaml and flags describe another model than the one in {checkpoint.name}") from None
     except RuntimeError:
         raise Mistake(f"run {folder}: its config.yaml and flags describe another model than the one in {checkpoint.name}") from None
     run_stage(line, stage)
