@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("PRACTICUM_TRACEBACK") or error.errno is None:
             raise
         where = "" if error.filename is None else f"{error.filename}: "
-        remedy = "; make room there" if error.errno in FULL and "make room" not in error.strerror else ""
+        remedy = "; make room there" if error.errno in FULL and "make room" not in str(error.strerror) else ""
         print(f"practicum {verb}: {where}{error.strerror}{remedy}", file=sys.stderr)
         return 1 if error.errno in (*FULL, errno.EIO) else 2
     except FloatingPointError as error:  # NaN or Inf in training
