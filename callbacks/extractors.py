@@ -282,7 +282,14 @@ def built(run: Path, key: str, base: type) -> Any:
     except ArgumentError as error:
         raise ValueError(f"{run / 'config.yaml'}: {denied(error) or _first_line(error)}") from error
     check(parsed, str(run / "config.yaml"))
-    return parser.instantiate_classes(parsed)[key]
+    try:
+        return parser.instantiate_classes(parsed)[key]
+    except Exception as error:  # whatever torch and others raise for a value that they cannot use
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        said = _first_line(Exception(str(cause)))
+        raise ValueError(f"{run / 'config.yaml'}: {key} cannot be built: {type(cause).__name__}: {said}") from error
 
 
 def run_title(run: Path) -> str:
