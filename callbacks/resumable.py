@@ -125,8 +125,13 @@ class Resumable(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.state.fn != "fit" or (restored := checkpoint.get("resumable")) is None:
             return
+        if not hasattr(data := trainer.datamodule, "begin_at"):  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{type(data).__name__} cannot begin in the middle of an epoch: give it `begin_at(epoch, batch)`, or derive it from"
+                " HuggingFaceData"
+            )
         epoch, batch = restored["loops"]["epoch_progress"]["current"]["processed"], restored["loops"][BATCHES]["current"]["completed"]
-        trainer.datamodule.begin_at(epoch, batch)  # type: ignore[attr-defined]
+        data.begin_at(epoch, batch)
         loggers: list[Any] = [logger for logger in trainer.loggers if hasattr(logger, "position")]
         for logger, position in zip(loggers, restored["logs"], strict=True):
             logger.rewind(position, cut=not restored["ended"])

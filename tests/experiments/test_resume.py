@@ -92,6 +92,8 @@ def stopped_by(phase, name, unbroken, tmp_path, monkeypatch, capsys):
         assert status["state"] == "finished"
     else:
         assert status["state"] == "interrupted" and name in status["reason"]
+        if phase == "train_batch_end":
+            assert steps_of(folder / "run") == [PHASES[phase]], "it stops at the batch's end"
         assert main(command) == 0
     assert differences(unbroken, final_state(folder / "run")) == [], f"{name} in {phase}"
 
