@@ -71,10 +71,10 @@ MUTANTS = [
         "tests/experiments/test_allowlist.py::test_hostile_flags",
     ),
     Mutant(
-        "allowlist: run folders unread", "callbacks/allowlist.py",
+        "allowlist: a report builds what it likes", "callbacks/allowlist.py",
         "    if not next((verdicts[begin] for begin",
         "    if False and not next((verdicts[begin] for begin",
-        "tests/experiments/test_allowlist.py::test_hostile_run_folders",
+        "tests/experiments/test_allowlist.py::test_a_hostile_run_in_a_report",
     ),
     Mutant(
         "allowlist: trust_remote_code let pass", "callbacks/allowlist.py",
@@ -108,8 +108,8 @@ MUTANTS = [
     ),
     Mutant(
         "paths of a table lead out", "datamodules/inside.py",
-        'if "://" in path or',
-        "if False and",
+        "not os.path.abspath(path).startswith(homes)",
+        "False",
         "tests/datamodules/test_paths_stay_inside.py::test_a_picture_that_lies_elsewhere",
     ),
     Mutant(
@@ -183,8 +183,8 @@ MUTANTS = [
     ),
     Mutant(
         "cache: no lock", "datamodules/decoded.py",
-        'with filelock.FileLock(f"{folder}.lock"):',
-        "import contextlib\n        with contextlib.nullcontext():",
+        'filelock.FileLock(f"{folder}.lock")',
+        "warnings.catch_warnings()",
         "tests/datamodules/test_cold_cache.py::test_two_processes_on_a_cold_cache_one_killed",
     ),
     Mutant(
