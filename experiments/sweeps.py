@@ -310,7 +310,7 @@ def earlier_trials(folder: Path) -> dict[str, dict[str, Any]]:
         status = folder / kept["folder"] / "status.json"
         state = json.loads(status.read_text()) if status.is_file() else {}
         if state.get("state") in ("finished", "running", "interrupted"):
-            seconds = kept["seconds"] or state["seconds"]
+            seconds = kept.get("seconds") or state.get("seconds", 0.0)
             found[json.dumps([kept["parameters"], kept["recipe"]], sort_keys=True)] = kept | {"state": state["state"], "seconds": seconds}
     return found
 

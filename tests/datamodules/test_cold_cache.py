@@ -17,6 +17,14 @@ from tests.datamodules.numbered import numbered, ready
 NUM = 2000  # pictures, nine tenths of them to train on
 
 
+@pytest.fixture(autouse=True)
+def own_caches(monkeypatch):
+    """What `use` sets is taken back."""
+    for name in ("PRACTICUM_CACHE", "HF_DATASETS_CACHE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", datasets.config.HF_DATASETS_CACHE)
+
+
 def build(cache: Path, path: Path, barrier: Any, said: Any) -> None:
     """What one process does: it says what it found."""
     use(cache)

@@ -248,6 +248,7 @@ def test_what_cannot_be_written_is_said_before_training_and_nothing_moves_elsewh
     ):
         with monkeypatch.context() as patch:
             patch.delenv("HF_DATASETS_CACHE", raising=False)
+            patch.delenv("PRACTICUM_CACHE", raising=False)
             if variable:
                 patch.setenv(variable, str(read_only))
             code, line = refusal([*fit, *flags], capsys)

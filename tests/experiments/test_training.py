@@ -132,7 +132,7 @@ def test_existing_out_is_refused(tmp_path, capsys):
     arguments = ["fit", "classifier", "--data", "digits", *TINY, "--out", str(tmp_path / "here")]
     assert main(arguments) == 0
     assert main(arguments) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert "is finished, after 2 steps; make it longer with `practicum resume" in capsys.readouterr().err
 
 
 def photos(folder: Path, sizes: list[tuple[int, int]], modes: list[str], kind: str) -> Path:
@@ -231,6 +231,6 @@ def test_ctrl_c_saves_a_checkpoint_and_exits_with_130(tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "Traceback" not in error
-    assert "interrupted" in error.splitlines()[-1]
+    assert "stopped by SIGINT; `practicum resume" in error.splitlines()[-1]
     assert load_runs([tmp_path / "run"])[0].state == "interrupted"
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
