@@ -402,9 +402,10 @@ def test_what_a_living_process_writes_is_not_swept_up(tmp_path, moment):
         time.sleep(0.005)
     before = names(tmp_path)
     sweep_up(tmp_path)
-    assert names(tmp_path) == before and before
+    after = names(tmp_path)
     os.kill(process.pid, signal.SIGCONT)
     process.join()
+    assert after == before and before
     assert process.exitcode == 0 and step_of(load(newest_valid(tmp_path))) == 10
 
 
